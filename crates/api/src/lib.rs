@@ -1,0 +1,1 @@
+//! gRPC services over `proto`, and the conversions between the wire and `model`.

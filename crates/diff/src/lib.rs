@@ -1,0 +1,1 @@
+//! Layers to file systems and back.

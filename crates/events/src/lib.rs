@@ -1,0 +1,1 @@
+//! Publish, subscribe and filter events, in order.

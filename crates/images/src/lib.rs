@@ -1,0 +1,1 @@
+//! Reading an image: index, manifest, config, platform, children.

@@ -1,0 +1,1 @@
+//! Image config and options to a runtime specification; pure.

@@ -1,0 +1,1 @@
+//! The OCI distribution protocol: resolve and fetch, with authentication.

@@ -1,0 +1,1 @@
+//! What daemon and shim agree on: bundle, bootstrap, address, exit record, log format.

@@ -1,0 +1,1 @@
+//! Starts, finds and talks to shims; exits become events.

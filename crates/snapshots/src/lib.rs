@@ -1,0 +1,1 @@
+//! File systems by key: prepare, commit, view.

@@ -1,0 +1,1 @@
+//! The OCI image and runtime specifications as values that keep unknown fields.
