@@ -6,10 +6,12 @@
 mod descriptor;
 mod digest;
 mod error;
+pub mod filter;
 mod id;
 mod labels;
 mod mount;
 mod platform;
+pub mod reference;
 mod time;
 
 pub use descriptor::Descriptor;
@@ -18,5 +20,6 @@ pub use error::{ErrorKind, Kinded, chain};
 pub use id::{ContainerId, ExecId, InvalidId, Namespace, SandboxId};
 pub use labels::{InvalidLabel, LABEL_BYTES_MAX, Labels, check_label, check_labels};
 pub use mount::Mount;
-pub use platform::Platform;
+pub use platform::{InvalidPlatform, Platform, PlatformMatcher};
+pub use reference::{InvalidReference, Reference};
 pub use time::{Clock, SystemClock, Timestamp};
