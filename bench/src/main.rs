@@ -1,1 +1,3 @@
+//! Figures against peers on any containerd-compatible socket.
+
 fn main() {}
