@@ -1,0 +1,81 @@
+//! What happens when a shim dies: its exit records are told, what it left is removed.
+
+use std::sync::Arc;
+
+use crate::exits::{self, KILLED};
+use crate::{Bundle, Exit, Manager, Shim, external};
+
+/// Waits for the end of a shim; a task that was deleted in order ends the watch.
+pub(crate) fn watch(manager: &Manager, shim: &Shim) {
+    let inner = Arc::downgrade(&manager.inner);
+    let shim = shim.clone();
+    tokio::spawn(async move {
+        shim.closed().await;
+        let Some(inner) = inner.upgrade() else {
+            return;
+        };
+        if shim.is_released() {
+            return;
+        }
+        let manager = Manager { inner };
+        tracing::info!(namespace = %shim.namespace(), id = %shim.id(), "shim disconnected: cleaning up after it");
+        let exit = manager.bury(shim.bundle(), Some(&shim)).await;
+        shim.died(exit);
+    });
+}
+
+impl Manager {
+    /// Tells how a dead shim's processes ended and removes what it left.
+    pub(crate) async fn bury(&self, bundle: &Bundle, shim: Option<&Shim>) -> Exit {
+        let deleted = match external::program_of(bundle) {
+            Ok(program) => external::delete(&self.inner.config, &program, bundle).await,
+            Err(error) => Err(error),
+        };
+        // Read after the deletion: what the shim left running ended only then.
+        let read = bundle.clone();
+        let records = tokio::task::spawn_blocking(move || exits::read_all(&read))
+            .await
+            .unwrap_or_default();
+        let now = self.inner.clock.now();
+        let fallback = match deleted {
+            Ok(Some(exit)) => exit,
+            Ok(None) => Exit {
+                pid: 0,
+                status: KILLED,
+                at: now,
+            },
+            Err(error) => {
+                tracing::warn!(namespace = %bundle.namespace, id = %bundle.id, error = %model::chain(&error), "dead shim's delete failed");
+                Exit::unknown(now)
+            }
+        };
+        let mut last = None;
+        let events = &self.inner.events;
+        let (namespace, id) = (&bundle.namespace, &bundle.id);
+        let first =
+            |exec: Option<&model::ExecId>, pid| shim.is_none_or(|shim| shim.tells_first(exec, pid));
+        for (exec, exit) in records {
+            if first(exec.as_ref(), exit.pid) {
+                exits::publish_exit(events, namespace, id, exec.as_ref(), exit);
+            }
+            if exec.is_none() {
+                last = Some(exit);
+            }
+        }
+        let exit = last.unwrap_or(fallback);
+        if last.is_none() {
+            exits::publish_exit(events, namespace, id, None, exit);
+        }
+        let gone = bundle.clone();
+        let removed = tokio::task::spawn_blocking(move || gone.remove()).await;
+        if let Ok(Err(error)) = removed {
+            tracing::warn!(%namespace, %id, error = %model::chain(&error), "dead shim's bundle stays");
+        }
+        // Who hears of the deletion may make a task of the same name at once.
+        if let Some(shim) = shim {
+            self.forget(shim);
+        }
+        exits::publish_delete(events, namespace, id, exit);
+        exit
+    }
+}
