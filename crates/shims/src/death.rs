@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use crate::exits::{self, KILLED};
+use crate::manager::Reservation;
 use crate::{Bundle, Exit, Manager, Shim, external};
 
 /// Waits for the end of a shim; a task that was deleted in order ends the watch.
@@ -19,14 +20,24 @@ pub(crate) fn watch(manager: &Manager, shim: &Shim) {
         }
         let manager = Manager { inner };
         tracing::info!(namespace = %shim.namespace(), id = %shim.id(), "shim disconnected: cleaning up after it");
-        let exit = manager.bury(shim.bundle(), Some(&shim)).await;
-        shim.died(exit);
+        if let Some(exit) = manager.bury(shim.bundle(), Some(&shim), None).await {
+            shim.died(exit);
+        }
     });
 }
 
 impl Manager {
-    /// Tells how a dead shim's processes ended and removes what it left.
-    pub(crate) async fn bury(&self, bundle: &Bundle, shim: Option<&Shim>) -> Exit {
+    /// Tells how a dead shim's processes ended and removes what it left; `None` when somebody else does.
+    ///
+    /// Either `shim` has the place in the table, or the caller reserved it.
+    pub(crate) async fn bury(
+        &self,
+        bundle: &Bundle,
+        shim: Option<&Shim>,
+        reservation: Option<Reservation>,
+    ) -> Option<Exit> {
+        let withdrawn = shim.and_then(|shim| self.withdraw(shim));
+        let reservation = withdrawn.or(reservation)?;
         let deleted = match external::program_of(bundle) {
             Ok(program) => external::delete(&self.inner.config, &program, bundle).await,
             Err(error) => Err(error),
@@ -72,10 +83,8 @@ impl Manager {
             tracing::warn!(%namespace, %id, error = %model::chain(&error), "dead shim's bundle stays");
         }
         // Who hears of the deletion may make a task of the same name at once.
-        if let Some(shim) = shim {
-            self.forget(shim);
-        }
+        drop(reservation);
         exits::publish_delete(events, namespace, id, exit);
-        exit
+        Some(exit)
     }
 }

@@ -167,28 +167,51 @@ impl Manager {
         answer
     }
 
+    /// Gives up a task that could not be created: whatever of it there is goes, and nobody is told.
+    ///
+    /// Not cancel-safe.
+    pub async fn abandon(&self, shim: &Shim) {
+        shim.release();
+        let limit = self.inner.config.timeouts.cleanup;
+        if let Ok(Err(error)) = tokio::time::timeout(limit, shim.delete(None)).await {
+            tracing::debug!(id = %shim.id(), error = %model::chain(&error), "nothing to delete after a failed create");
+        }
+        self.dispose(shim, false).await;
+    }
+
     /// Ends the shim (unless it has other containers), removes the bundle and forgets the task.
     pub(crate) async fn dispose(&self, shim: &Shim, now: bool) {
         shim.release();
+        let reservation = self.withdraw(shim);
         let (namespace, id) = (shim.namespace().clone(), shim.id().clone());
         if let Err(error) = shim.shutdown(now).await {
             tracing::warn!(%namespace, %id, error = %model::chain(&error), "shim does not shut down");
+        }
+        if reservation.is_none() {
+            // Somebody else is at it, or did it; the bundle may be another task's by now.
+            return;
         }
         let bundle = shim.bundle().clone();
         let removed = tokio::task::spawn_blocking(move || bundle.remove()).await;
         if let Ok(Err(error)) = removed {
             tracing::warn!(%namespace, %id, error = %model::chain(&error), "bundle stays; removal is tried again later");
         }
-        self.forget(shim);
+        drop(reservation);
     }
 
-    /// Takes a task out of the table, if it still is this one.
-    pub(crate) fn forget(&self, shim: &Shim) {
+    /// Takes a task out of the table, if it still is this one; its place stays taken until the result is dropped.
+    pub(crate) fn withdraw(&self, shim: &Shim) -> Option<Reservation> {
         let key = (shim.namespace().clone(), shim.id().clone());
         let mut table = self.inner.table();
-        if matches!(table.get(&key), Some(Slot::Running(held)) if held.is(shim)) {
-            table.remove(&key);
+        if !matches!(table.get(&key), Some(Slot::Running(held)) if held.is(shim)) {
+            return None;
         }
+        table.insert(key.clone(), Slot::Busy);
+        drop(table);
+        Some(Reservation {
+            inner: Arc::clone(&self.inner),
+            key,
+        })
     }
 
     /// Takes the right to work on a bundle that no task has.

@@ -85,10 +85,10 @@ impl Manager {
             }
             Ok(shim) => {
                 let manager = self.clone();
+                self.enter(reservation, &shim);
                 tokio::spawn(async move {
                     tracing::info!(namespace = %bundle.namespace, id = %bundle.id, "container is gone: ending its task");
                     manager.end(&shim).await;
-                    drop(reservation);
                 });
                 Outcome::Dead
             }
@@ -96,8 +96,7 @@ impl Manager {
                 tracing::info!(namespace = %bundle.namespace, id = %bundle.id, error = %model::chain(&error), "shim is gone");
                 let manager = self.clone();
                 tokio::spawn(async move {
-                    manager.bury(&bundle, None).await;
-                    drop(reservation);
+                    manager.bury(&bundle, None, Some(reservation)).await;
                 });
                 Outcome::Dead
             }
