@@ -4,10 +4,17 @@
 //! implements is [`containerd::services::images::v1::images_server::Images`], its client
 //! [`containerd::services::images::v1::images_client::ImagesClient`].
 
+pub mod from_wire;
+pub mod headers;
+pub mod mask;
+pub mod status;
+pub mod to_wire;
+
 #[allow(
     clippy::all,
     clippy::use_self,
     clippy::needless_pass_by_value,
+    clippy::too_many_lines,
     clippy::allow_attributes_without_reason,
     missing_docs,
     missing_debug_implementations,
@@ -20,3 +27,16 @@ mod generated {
 }
 
 pub use generated::{containerd, grpc, runtime};
+
+/// Largest message that a server or client takes or sends, in bytes; tonic's own limit for taking is 4 MiB.
+pub const MESSAGE_BYTES_MAX: usize = 16 << 20;
+
+/// Gives a generated server or client our message limits: `limited!(ImagesServer::new(images))`.
+#[macro_export]
+macro_rules! limited {
+    ($service:expr) => {
+        $service
+            .max_decoding_message_size($crate::MESSAGE_BYTES_MAX)
+            .max_encoding_message_size($crate::MESSAGE_BYTES_MAX)
+    };
+}
