@@ -1,1 +1,1 @@
-//! The programs, from outside.
+//! The programs, from outside: see `tests/`.
