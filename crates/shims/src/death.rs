@@ -1,6 +1,9 @@
 //! What happens when a shim dies: its exit records are told, what it left is removed.
 
+use std::path::Path;
 use std::sync::Arc;
+
+use shim_protocol::bootstrap::BootstrapResult;
 
 use crate::exits::{self, KILLED};
 use crate::manager::Reservation;
@@ -60,6 +63,7 @@ impl Manager {
                 Exit::unknown(now)
             }
         };
+        self.remove_socket(bundle).await;
         let mut last = None;
         let events = &self.inner.events;
         let (namespace, id) = (&bundle.namespace, &bundle.id);
@@ -86,5 +90,32 @@ impl Manager {
         drop(reservation);
         exits::publish_delete(events, namespace, id, exit);
         Some(exit)
+    }
+
+    /// Removes the socket of a dead shim of ours; one that somebody listens on stays.
+    async fn remove_socket(&self, bundle: &Bundle) {
+        let Ok(Some(document)) = bundle.read(shim_protocol::bundle::BOOTSTRAP) else {
+            return;
+        };
+        let Ok(bootstrap) = BootstrapResult::parse(&document) else {
+            return;
+        };
+        let folder = &self.inner.config.socket_dir;
+        let path = shim_protocol::address::path(&bootstrap.address)
+            .map(Path::new)
+            .filter(|path| path.parent() == Some(folder));
+        let Some(path) = path else {
+            return;
+        };
+        let lock = self.group(&bootstrap.address);
+        let _alone = lock.lock().await;
+        match tokio::net::UnixStream::connect(path).await {
+            Err(error) if error.kind() == std::io::ErrorKind::ConnectionRefused => {
+                if let Err(error) = std::fs::remove_file(path) {
+                    tracing::warn!(socket = %path.display(), %error, "dead shim's socket stays");
+                }
+            }
+            _ => {}
+        }
     }
 }

@@ -1,7 +1,9 @@
 //! Finds the shims of an earlier run, and removes what dead ones left.
 
+use std::io;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use model::{ContainerId, ErrorKind, Kinded, Namespace};
 use shim_protocol::bootstrap::BootstrapResult;
@@ -17,6 +19,9 @@ const PARALLEL_MAX: usize = 64;
 /// Bundles that one look at the disk takes in.
 const BUNDLES_MAX: usize = 262_144;
 
+/// An exit that no event told of for so long is told from its record: longer than a shim tries to send it.
+const LOST_AFTER: Duration = Duration::from_secs(30);
+
 /// What a restart found.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Restored {
@@ -24,6 +29,8 @@ pub struct Restored {
     pub alive: usize,
     /// Tasks whose shim is dead; what it left is being removed.
     pub dead: usize,
+    /// Tasks whose shim can't be reached and may still live; they are tried again later.
+    pub unclear: usize,
     /// Bundles without our mark, which stay as they are.
     pub foreign: usize,
 }
@@ -32,6 +39,19 @@ pub struct Restored {
 enum Outcome {
     Alive,
     Dead,
+    Unclear,
+}
+
+/// What is behind a bundle.
+enum Behind {
+    /// A shim that answers, or at least takes connections.
+    Shim(Shim),
+    /// A shim without this task: it was never created, or is deleted already.
+    Nothing,
+    /// No process.
+    Dead(Error),
+    /// Nobody knows: a shim may be there, so nothing is touched.
+    Unclear(Error),
 }
 
 impl Manager {
@@ -66,7 +86,8 @@ impl Manager {
         while let Some(outcome) = work.join_next().await {
             match outcome {
                 Ok(Outcome::Alive) => restored.alive += 1,
-                _ => restored.dead += 1,
+                Ok(Outcome::Dead) => restored.dead += 1,
+                _ => restored.unclear += 1,
             }
         }
         restored
@@ -76,14 +97,14 @@ impl Manager {
         let Ok(reservation) = self.reserve(&bundle.namespace, &bundle.id) else {
             return Outcome::Alive;
         };
-        match self.find(&bundle).await {
-            Ok(shim) if wanted => {
+        match self.behind(&bundle).await {
+            Behind::Shim(shim) if wanted => {
                 // Entered before anything is told, so that the same news from the shim is known as old.
                 self.enter(reservation, &shim);
-                self.tell_records(&shim).await;
+                self.tell_records(&shim, Duration::ZERO).await;
                 Outcome::Alive
             }
-            Ok(shim) => {
+            Behind::Shim(shim) => {
                 let manager = self.clone();
                 self.enter(reservation, &shim);
                 tokio::spawn(async move {
@@ -92,7 +113,15 @@ impl Manager {
                 });
                 Outcome::Dead
             }
-            Err(error) => {
+            Behind::Nothing => {
+                let manager = self.clone();
+                tokio::spawn(async move {
+                    manager.clean_up_dead(&bundle).await;
+                    drop(reservation);
+                });
+                Outcome::Dead
+            }
+            Behind::Dead(error) => {
                 tracing::info!(namespace = %bundle.namespace, id = %bundle.id, error = %model::chain(&error), "shim is gone");
                 let manager = self.clone();
                 tokio::spawn(async move {
@@ -100,41 +129,74 @@ impl Manager {
                 });
                 Outcome::Dead
             }
+            Behind::Unclear(error) => {
+                tracing::warn!(namespace = %bundle.namespace, id = %bundle.id, error = %model::chain(&error), "shim can't be reached: trying again later");
+                Outcome::Unclear
+            }
         }
     }
 
-    /// Connects to the shim of a bundle; a shim that listens and does not answer is found too.
-    async fn find(&self, bundle: &Bundle) -> Result<Shim, Error> {
+    /// Finds out what is behind a bundle; only the refusal of a connection proves that nobody listens.
+    async fn behind(&self, bundle: &Bundle) -> Behind {
         let config = &self.inner.config;
         let files = bundle.clone();
         let read = tokio::task::spawn_blocking(move || read_files(&files)).await;
-        let found = read.unwrap_or_else(|_| {
-            Err(Error::Gone {
-                id: bundle.id.to_string(),
-            })
-        })?;
-        let open = tokio::time::timeout(config.timeouts.load, Shim::open(found, config.timeouts));
-        let shim = open.await.unwrap_or(Err(Error::Timeout {
-            method: "connect",
-            limit: config.timeouts.load,
-        }))?;
-        match shim.pids_within(config.timeouts.load).await {
-            Err(error) if matches!(error.kind(), ErrorKind::NotFound) => {
-                // The shim runs without this task: it was never created, or is deleted already.
-                shim.shutdown(false).await?;
-                Err(error)
+        let found = match read {
+            Ok(Ok(found)) => found,
+            Ok(Err(error @ (Error::Gone { .. } | Error::Protocol { .. }))) => {
+                return Behind::Dead(error);
             }
-            Err(error @ Error::Gone { .. }) => Err(error),
-            _ => Ok(shim),
+            Ok(Err(error)) => return Behind::Unclear(error),
+            Err(_) => {
+                return Behind::Unclear(Error::Gone {
+                    id: bundle.id.to_string(),
+                });
+            }
+        };
+        let limit = config.timeouts.load;
+        let open = tokio::time::timeout(limit, Shim::open(found, config.timeouts));
+        let shim = match open.await {
+            Ok(Ok(shim)) => shim,
+            Ok(Err(Error::Io { act, path, source })) => {
+                let refused = matches!(
+                    source.kind(),
+                    io::ErrorKind::ConnectionRefused | io::ErrorKind::NotFound
+                );
+                let error = Error::Io { act, path, source };
+                return if refused {
+                    Behind::Dead(error)
+                } else {
+                    Behind::Unclear(error)
+                };
+            }
+            Ok(Err(error)) => return Behind::Unclear(error),
+            Err(_) => {
+                return Behind::Unclear(Error::Timeout {
+                    method: "connect",
+                    limit,
+                });
+            }
+        };
+        match shim.pids_within(limit).await {
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                if let Err(error) = shim.shutdown(false).await {
+                    tracing::warn!(id = %bundle.id, error = %model::chain(&error), "shim without task does not shut down");
+                }
+                Behind::Nothing
+            }
+            Err(error @ Error::Gone { .. }) => Behind::Dead(error),
+            _ => Behind::Shim(shim),
         }
     }
 
-    /// Tells of the exits that a live shim recorded.
-    async fn tell_records(&self, shim: &Shim) {
+    /// Tells of the exits that a live shim recorded at least `age` ago.
+    async fn tell_records(&self, shim: &Shim, age: Duration) {
         let bundle = shim.bundle().clone();
         let records = tokio::task::spawn_blocking(move || exits::read_all(&bundle)).await;
+        let now = self.inner.clock.now();
         for (exec, exit) in records.unwrap_or_default() {
-            if shim.tells_first(exec.as_ref(), exit.pid) {
+            let old = now.duration_since(exit.at).unsigned_abs() >= age;
+            if old && shim.tells_first(exec.as_ref(), exit.pid) {
                 let (namespace, id) = (shim.namespace(), shim.id());
                 exits::publish_exit(&self.inner.events, namespace, id, exec.as_ref(), exit);
             }
@@ -157,20 +219,36 @@ impl Manager {
         self.dispose(shim, false).await;
     }
 
-    /// Looks for bundles that no task has and removes what their shims left.
-    ///
-    /// Called every now and then: whatever could not be removed at once is removed here.
+    /// Compares what we know with what is there: finds shims that could not be reached before, removes what could not
+    /// be removed, and tells of exits whose events were lost on the way. Called every now and then.
     pub async fn reconcile(&self) {
         let (ours, _) = self.scan().await;
         for bundle in ours {
             if let Ok(reservation) = self.reserve(&bundle.namespace, &bundle.id) {
-                if let Ok(shim) = self.find(&bundle).await {
-                    self.enter(reservation, &shim);
-                    self.tell_records(&shim).await;
-                } else {
-                    self.clean_up_dead(&bundle).await;
+                match self.behind(&bundle).await {
+                    Behind::Shim(shim) => {
+                        self.enter(reservation, &shim);
+                        self.tell_records(&shim, Duration::ZERO).await;
+                    }
+                    Behind::Nothing | Behind::Dead(_) => self.clean_up_dead(&bundle).await,
+                    Behind::Unclear(_) => {}
                 }
+            } else if let Ok(shim) = self.get(&bundle.namespace, &bundle.id) {
+                self.tell_records(&shim, LOST_AFTER).await;
             }
+        }
+    }
+
+    /// Makes way for a new task of this name, if what is left of an old one is dead.
+    pub(crate) async fn make_way(&self, bundle: &Bundle) -> Result<(), Error> {
+        match self.behind(bundle).await {
+            Behind::Nothing | Behind::Dead(_) => {
+                self.clean_up_dead(bundle).await;
+                Ok(())
+            }
+            Behind::Shim(_) | Behind::Unclear(_) => Err(Error::AlreadyExists {
+                id: bundle.id.to_string(),
+            }),
         }
     }
 

@@ -56,7 +56,7 @@ impl Manager {
             match created {
                 Ok(Err(Error::AlreadyExists { .. })) if attempt == 0 => {
                     // No task has it: what an earlier run left, and did not clean up yet.
-                    self.clean_up_dead(bundle).await;
+                    self.make_way(bundle).await?;
                 }
                 Ok(result) => return result,
                 Err(_) => break,
