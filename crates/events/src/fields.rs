@@ -19,7 +19,10 @@ impl Fields for Envelope {
             ["topic"] => text_field(&self.topic),
             ["event", path @ ..] => {
                 let name = self.event.type_url.rsplit('/').next()?;
-                let name = name.strip_prefix("containerd.events.")?;
+                // The image events alone live in the package of their service.
+                let name = name
+                    .strip_prefix("containerd.events.")
+                    .or_else(|| name.strip_prefix("containerd.services.images.v1."))?;
                 lookup(message(name)?, &self.event.value, path)
             }
             _ => None,
