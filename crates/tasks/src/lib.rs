@@ -9,6 +9,7 @@
 
 mod error;
 mod process;
+mod records;
 mod report;
 #[cfg(test)]
 mod tests;
@@ -22,6 +23,7 @@ use proto::Any;
 use shims::{Exit, Manager, Runtime, Shim, StartRequest, Stdio};
 
 pub use error::Error;
+pub use records::{from_store, known_to_store};
 pub use report::{Metric, Report};
 
 /// What a task needs of its container's record.
