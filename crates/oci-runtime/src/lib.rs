@@ -19,10 +19,25 @@
 mod container;
 mod created;
 mod error;
+mod exec;
+mod fork;
+mod hooks;
+mod init;
+mod limits;
+mod mount_options;
 mod options;
+mod plan;
+mod program;
+mod rootfs;
+mod seccomp;
+mod state;
+mod worker;
 
-pub use container::{Container, create};
+/// The specification, for programs that need no other part of `spec`.
+pub use ::spec::runtime as spec;
+pub use container::Container;
 pub use created::{Created, Gate, Progress, channel, receive_outcome, send_outcome};
 pub use error::{Error, Result};
 pub use options::{CreateOptions, ExecOptions, GateKind, State, Status, Stdio};
 pub use sys::cgroup::{OomSource, Stats};
+pub use worker::create;
