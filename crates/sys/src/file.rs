@@ -20,7 +20,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 pub use error::{Error, kind_of};
-pub use output::Output;
+pub use output::{Output, start_writeback};
 pub use plan::{FailPlan, Failure, Hit, Point, Step};
 
 use plan::State;
@@ -59,8 +59,9 @@ impl Files {
             .map_or_else(Vec::new, |state| state.hits())
     }
 
-    /// Takes one step: the plan may let it fail before or end the process before or after it.
-    pub(crate) fn step<T>(
+    /// Takes one step that this type has no method for: the plan may let it fail before, or end the process before or
+    /// after it.
+    pub fn step<T>(
         &self,
         point: Point,
         step: Step,
@@ -159,6 +160,22 @@ impl Files {
     /// Renames, replacing what is there, and makes the new name durable.
     pub fn rename_replace(&self, point: Point, from: &Path, to: &Path) -> Result<()> {
         self.rename(point, from, to, rustix::fs::RenameFlags::empty())
+    }
+
+    /// Renames without replacing; the new name becomes durable with the next [`Files::sync_dir`] of its folder.
+    pub fn rename_unsynced(&self, point: Point, from: &Path, to: &Path) -> Result<()> {
+        self.step(point, Step::Rename, to, || {
+            let here = rustix::fs::CWD;
+            let flags = rustix::fs::RenameFlags::NOREPLACE;
+            Ok(rustix::fs::renameat_with(here, from, here, to, flags)?)
+        })
+    }
+
+    /// Makes all files and names below a folder durable (see [`crate::tree::sync`]).
+    pub fn sync_tree(&self, point: Point, folder: &Path) -> Result<()> {
+        self.step(point, Step::SyncData, folder, || {
+            crate::tree::sync(File::open(folder)?)
+        })
     }
 
     fn rename(

@@ -14,8 +14,11 @@ use rustix::io::Errno;
 /// Folders held open at once while removing; what lies deeper is first moved up, so depth itself has no limit.
 const REMOVE_DEPTH_MAX: usize = 64;
 
-/// Deepest folder that [`usage`] counts; a deeper tree is an error (ELOOP).
-pub const USAGE_DEPTH_MAX: usize = 1024;
+/// Deepest folder that [`walk`] enters (one descriptor each); a deeper tree is an error (ELOOP).
+pub const DEPTH_MAX: usize = 1024;
+
+/// Most files and folders that [`sync`] syncs one by one.
+pub const SYNC_FILES_MAX: usize = 128;
 
 /// How often an open is tried again when names change at that moment.
 const OPEN_TRIES_MAX: u32 = 16;
@@ -168,13 +171,62 @@ fn ignore_missing(result: io::Result<bool>) -> io::Result<bool> {
 pub fn usage(folder: impl AsFd) -> io::Result<Usage> {
     let mut seen = HashSet::new();
     let mut total = Usage::default();
-    let folder = open_folder(folder, c".")?;
     count(&mut total, &mut seen, &rustix::fs::fstat(&folder)?);
-    let mut levels = vec![Level::new(folder, CString::default())?];
+    walk(folder, |_, _, stat| {
+        count(&mut total, &mut seen, stat);
+        Ok(())
+    })?;
+    Ok(total)
+}
+
+/// Makes the bytes and names of the tree below `folder` durable; other mounts are not entered.
+///
+/// Up to [`SYNC_FILES_MAX`] files and folders are synced one by one, which waits for no other writer of the file
+/// system; beyond that one `syncfs` is shorter than as many disk flushes.
+pub fn sync(folder: impl AsFd) -> io::Result<()> {
+    let mut objects = 0_usize;
+    walk(&folder, |parent, name, stat| {
+        if objects <= SYNC_FILES_MAX {
+            objects += 1;
+            if FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile {
+                // All writing starts before the first wait.
+                let file = open_to_sync(parent, name)?;
+                crate::file::start_writeback(&file, 0, 0);
+            }
+        }
+        Ok(())
+    })?;
+    if objects > SYNC_FILES_MAX {
+        return Ok(rustix::fs::syncfs(open_folder(folder, c".")?)?);
+    }
+    walk(&folder, |parent, name, stat| {
+        match FileType::from_raw_mode(stat.st_mode) {
+            FileType::RegularFile => Ok(rustix::fs::fsync(open_to_sync(parent, name)?)?),
+            FileType::Directory => Ok(rustix::fs::fsync(open_folder(parent, name)?)?),
+            // The inodes of links and nodes are written with the folder that names them.
+            _ => Ok(()),
+        }
+    })?;
+    Ok(rustix::fs::fsync(open_folder(folder, c".")?)?)
+}
+
+fn open_to_sync(parent: &OwnedFd, name: &CStr) -> io::Result<OwnedFd> {
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    Ok(rustix::fs::openat(parent, name, flags, Mode::empty())?)
+}
+
+/// Shows each name below `folder`, a folder before what is in it, to `visit` with the descriptor of its parent.
+///
+/// Other mounts are not entered and names that vanish are passed over. Deeper than [`DEPTH_MAX`]: ELOOP.
+pub fn walk(
+    folder: impl AsFd,
+    mut visit: impl FnMut(&OwnedFd, &CStr, &rustix::fs::Stat) -> io::Result<()>,
+) -> io::Result<()> {
+    let mut levels = vec![Level::new(open_folder(folder, c".")?, CString::default())?];
     loop {
-        let full = levels.len() >= USAGE_DEPTH_MAX;
+        let full = levels.len() >= DEPTH_MAX;
         let Some(level) = levels.last_mut() else {
-            return Ok(total);
+            return Ok(());
         };
         let Some((name, _)) = next_entry(&mut level.entries)? else {
             levels.pop();
@@ -185,21 +237,17 @@ pub fn usage(folder: impl AsFd) -> io::Result<Usage> {
             other => other?,
         };
         if FileType::from_raw_mode(stat.st_mode) != FileType::Directory {
-            count(&mut total, &mut seen, &stat);
+            visit(&level.folder, &name, &stat)?;
             continue;
         }
-        let below = match open_folder(&level.folder, &name) {
-            Err(error)
-                if matches!(
-                    error.raw_os_error(),
-                    Some(libc::ENOENT | libc::EXDEV | libc::ENOTDIR)
-                ) =>
-            {
-                continue;
+        let below = match open_folder(&level.folder, &name).map_err(|error| error.raw_os_error()) {
+            Err(Some(libc::ENOENT | libc::EXDEV | libc::ENOTDIR)) => continue,
+            Err(number) => {
+                return Err(io::Error::from_raw_os_error(number.unwrap_or(libc::EIO)));
             }
-            other => other?,
+            Ok(below) => below,
         };
-        count(&mut total, &mut seen, &stat);
+        visit(&level.folder, &name, &stat)?;
         if full {
             return Err(io::Error::from_raw_os_error(libc::ELOOP));
         }
@@ -273,6 +321,20 @@ mod tests {
         }
         remove_beneath(File::open(room.path()).unwrap(), c"t").unwrap();
         assert_eq!(fs::read_dir(room.path()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn trees_of_any_size_are_synced() {
+        let room = tempfile::tempdir().unwrap();
+        symlink("/nowhere", room.path().join("link")).unwrap();
+        rustix::fs::mkfifoat(rustix::fs::CWD, room.path().join("fifo"), Mode::RWXU).unwrap();
+        fs::create_dir(room.path().join("d")).unwrap();
+        for limit in [3, SYNC_FILES_MAX + 1] {
+            for number in 0..limit {
+                fs::write(room.path().join(format!("d/{number}")), "x").unwrap();
+            }
+            sync(File::open(room.path()).unwrap()).unwrap();
+        }
     }
 
     #[test]

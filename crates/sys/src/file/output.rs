@@ -73,23 +73,9 @@ impl Output {
         files.step(point, Step::SyncData, path, || file.sync_data())
     }
 
-    /// Asks the kernel to start writing `length` bytes from `offset` to the disk, without waiting for them.
-    ///
-    /// A hint that keeps the later [`Output::sync_data`] short; it promises nothing, so a failure says nothing
-    /// either (a write error is reported by that sync).
+    /// See [`start_writeback`].
     pub fn start_writeback(&self, offset: u64, length: u64) {
-        let (Ok(offset), Ok(length)) = (i64::try_from(offset), i64::try_from(length)) else {
-            return;
-        };
-        // SAFETY: the descriptor is open for as long as `self.file` lives and the call touches no memory of ours.
-        let _hint = unsafe {
-            libc::sync_file_range(
-                self.file.as_raw_fd(),
-                offset,
-                length,
-                libc::SYNC_FILE_RANGE_WRITE,
-            )
-        };
+        start_writeback(&self.file, offset, length);
     }
 
     /// The length of the file in bytes.
@@ -105,4 +91,24 @@ impl AsFd for Output {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.file.as_fd()
     }
+}
+
+/// Asks the kernel to start writing `length` bytes (0: all) of a file from `offset` to the disk, without waiting.
+///
+/// A hint that keeps a later sync short; it promises nothing, so a failure says nothing either (a write error is
+/// reported by that sync).
+pub fn start_writeback(file: impl AsFd, offset: u64, length: u64) {
+    let (Ok(offset), Ok(length)) = (i64::try_from(offset), i64::try_from(length)) else {
+        return;
+    };
+    let file = file.as_fd();
+    // SAFETY: the descriptor is borrowed for the call, which touches no memory of ours.
+    let _hint = unsafe {
+        libc::sync_file_range(
+            file.as_raw_fd(),
+            offset,
+            length,
+            libc::SYNC_FILE_RANGE_WRITE,
+        )
+    };
 }
