@@ -287,3 +287,31 @@ pub fn set_domain_name(name: &str) -> io::Result<()> {
         Err(io::Error::last_os_error())
     }
 }
+
+/// Blocks all signals and answers a descriptor that tells of them instead.
+pub fn signal_descriptor() -> io::Result<OwnedFd> {
+    // SAFETY: the set is initialised before it is read, and outlives both calls.
+    let fd = unsafe {
+        let mut set = std::mem::zeroed();
+        libc::sigfillset(&raw mut set);
+        libc::sigprocmask(libc::SIG_BLOCK, &raw const set, std::ptr::null_mut());
+        libc::signalfd(-1, &raw const set, libc::SFD_CLOEXEC | libc::SFD_NONBLOCK)
+    };
+    if fd < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the kernel made the descriptor for us just now.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// The next signal of [`signal_descriptor`], if one is waiting.
+pub fn next_signal(descriptor: BorrowedFd<'_>) -> Option<i32> {
+    let mut buffer = [0; size_of::<libc::signalfd_siginfo>()];
+    match rustix::io::read(descriptor, &mut buffer) {
+        Ok(length) if length == buffer.len() => {
+            let number = buffer.first_chunk().map(|bytes| u32::from_ne_bytes(*bytes))?;
+            i32::try_from(number).ok()
+        }
+        _ => None,
+    }
+}
