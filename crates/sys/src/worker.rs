@@ -66,11 +66,20 @@ fn close_all_but(keep: &[OwnedFd]) -> io::Result<()> {
     Ok(())
 }
 
+/// Which program to start.
+#[derive(Debug)]
+pub enum Image<'a> {
+    /// The file at a path; may be a script.
+    Path(CString),
+    /// An open file that is no script.
+    File(BorrowedFd<'a>),
+}
+
 /// A program to start with chosen descriptors.
 #[derive(Debug)]
 pub struct Program<'a> {
-    /// The program, open.
-    pub file: BorrowedFd<'a>,
+    /// The program.
+    pub image: Image<'a>,
     /// Its arguments, the name first.
     pub arguments: Vec<CString>,
     /// Its environment.
@@ -86,9 +95,12 @@ pub struct Program<'a> {
 /// # Errors
 /// Those of [`fork`] and of duplicating the descriptors.
 pub fn start(program: &Program<'_>) -> io::Result<i32> {
-    let mut keep = vec![rustix::io::fcntl_dupfd_cloexec(program.file, MOVE_ABOVE)?];
+    let mut keep = Vec::with_capacity(program.fds.len() + 1);
     for fd in &program.fds {
         keep.push(rustix::io::fcntl_dupfd_cloexec(fd, MOVE_ABOVE)?);
+    }
+    if let Image::File(file) = program.image {
+        keep.push(rustix::io::fcntl_dupfd_cloexec(file, MOVE_ABOVE)?);
     }
     fork(keep, |keep| match become_program(program, &keep) {
         Ok(never) => match never {},
@@ -100,17 +112,19 @@ fn become_program(program: &Program<'_>, keep: &[OwnedFd]) -> io::Result<Infalli
     if program.session {
         rustix::process::setsid()?;
     }
-    for (number, fd) in (0..).zip(&keep[1..]) {
+    let (fds, file) = keep.split_at(program.fds.len());
+    for (number, fd) in (0..).zip(fds) {
         // SAFETY: this child owns its table; the numbers lie below all sources, and nobody drops what stood there.
         if unsafe { libc::dup2(fd.as_raw_fd(), number) } < 0 {
             return Err(io::Error::last_os_error());
         }
     }
-    Err(crate::process::exec_fd(
-        keep[0].as_fd(),
-        &program.arguments,
-        &program.environment,
-    ))
+    let (arguments, environment) = (&program.arguments, &program.environment);
+    Err(match (&program.image, file) {
+        (Image::Path(path), _) => crate::process::exec(path, arguments, environment),
+        (Image::File(_), [file]) => crate::process::exec_fd(file.as_fd(), arguments, environment),
+        (Image::File(_), _) => io::ErrorKind::InvalidInput.into(),
+    })
 }
 
 /// Takes a descriptor that whoever started this process has put there; it is closed on exec from now on.
