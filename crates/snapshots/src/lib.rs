@@ -15,7 +15,12 @@
 
 mod error;
 mod idmap;
+pub mod native;
+pub mod overlay;
+mod room;
 mod snapshotter;
+#[cfg(feature = "testing")]
+pub mod testing;
 
 use std::fmt;
 use std::path::Path;
@@ -24,6 +29,7 @@ use model::{Labels, Mount};
 
 pub use error::{Error, Result};
 pub use idmap::{IdMap, IdMapping, InvalidIdMap, Owner};
+pub use room::Removal;
 pub use snapshotter::{CommitOptions, Info, Page, PageFuture, Snapshotter, WALK_PAGE_MAX};
 
 /// Label of a prepare: the chain id that the snapshot will become.
@@ -47,6 +53,40 @@ pub const CAPABILITY_ONLY_REMAP_IDS: &str = "only-remap-ids";
 pub const PARENTS_MAX: usize = 500;
 /// Most snapshots that [`Driver::list`] answers.
 pub const SNAPSHOTS_MAX: usize = 1 << 20;
+
+/// Where drivers change durable files.
+pub mod points {
+    use sys::file::Point;
+
+    /// Opening a driver.
+    pub const OPEN: Point = Point::new("snapshots.open");
+    /// Trying out what the kernel can do.
+    pub const PROBE: Point = Point::new("snapshots.probe");
+    /// [`crate::Driver::create`].
+    pub const CREATE: Point = Point::new("snapshots.create");
+    /// [`crate::Driver::commit`].
+    pub const COMMIT: Point = Point::new("snapshots.commit");
+    /// [`crate::Driver::remove`], up to the snapshot being gone.
+    pub const REMOVE: Point = Point::new("snapshots.remove");
+    /// Deleting the files of what is gone.
+    pub const DELETE: Point = Point::new("snapshots.delete");
+
+    /// All names `point:step` of a driver's life, for sweeps. A test holds this list to what is taken.
+    pub const ALL: &[&str] = &[
+        "snapshots.open:mkdir",
+        "snapshots.open:sync-dir",
+        "snapshots.probe:mkdir",
+        "snapshots.probe:remove",
+        "snapshots.create:mkdir",
+        "snapshots.create:write",
+        "snapshots.create:set-attributes",
+        "snapshots.create:rename",
+        "snapshots.create:sync-dir",
+        "snapshots.commit:sync-data",
+        "snapshots.remove:rename",
+        "snapshots.delete:remove",
+    ];
+}
 
 /// The number under which a driver keeps a snapshot. Never given twice.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]

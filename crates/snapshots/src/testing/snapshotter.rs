@@ -1,0 +1,1 @@
+//! What every snapshotter has to do.
