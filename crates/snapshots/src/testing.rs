@@ -14,7 +14,7 @@ use model::Mount;
 use rustix::mount::{MountFlags, MountPropagationFlags};
 
 pub use driver::driver_suite;
-// pub use snapshotter::snapshotter_suite;
+pub use snapshotter::snapshotter_suite;
 
 /// Says whether this process can mount, and prints `SKIPPED` with the reason when not.
 pub fn can_mount(what: &str) -> bool {
