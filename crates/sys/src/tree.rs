@@ -294,6 +294,21 @@ mod tests {
     }
 
     #[test]
+    fn a_folder_is_opened_by_one_name_without_links() {
+        let room = tempfile::tempdir().unwrap();
+        fs::create_dir(room.path().join("real")).unwrap();
+        symlink("real", room.path().join("link")).unwrap();
+        let folder = File::open(room.path()).unwrap();
+        open_folder(&folder, c"real").unwrap();
+        for bad in [c"link", c"..", c"/", c"real/../.."] {
+            assert!(open_folder(&folder, bad).is_err(), "{bad:?}");
+        }
+        let root = File::open("/").unwrap();
+        let other = open_folder(&root, c"proc").unwrap_err();
+        assert_eq!(other.raw_os_error(), Some(libc::EXDEV), "another mount");
+    }
+
+    #[test]
     fn depth_has_no_limit() {
         let room = tempfile::tempdir().unwrap();
         let mut folder: OwnedFd = File::open(room.path()).unwrap().into();
