@@ -287,8 +287,8 @@ impl Shim {
         let mut buffer = vec![0; ANSWER_BYTES_MAX];
         let response = match sys::fdpass::receive(&job.socket, &mut buffer) {
             Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => return,
-            Ok((length, _)) if length > 0 => {
-                Response::decode(&buffer[..length]).unwrap_or_else(|_| {
+            Ok((length, _)) if length > 0 && buffer[0] == ANSWER => {
+                Response::decode(&buffer[1..length]).unwrap_or_else(|_| {
                     Response::failed(Status::new(
                         ErrorKind::Internal,
                         "the worker's answer is broken",
@@ -427,5 +427,7 @@ fn peek_traits(socket: &OwnedFd) -> Peek {
     }
 }
 
+/// First byte of an answer other than a created process.
+const ANSWER: u8 = b'A';
 /// First byte of the message with the traits; an outcome never starts so.
 const TRAITS: u8 = b'T';

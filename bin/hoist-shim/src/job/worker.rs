@@ -1,6 +1,6 @@
 //! The inside of a worker: what runs in the forked child.
 
-use super::{ANSWER_BYTES_MAX, TRAITS, Work};
+use super::{ANSWER, ANSWER_BYTES_MAX, TRAITS, Work};
 use crate::state::{Process, Traits};
 use crate::stdio::LoggerProcess;
 use model::ErrorKind;
@@ -253,15 +253,15 @@ pub(super) fn perform(
 
 pub(super) fn answer(socket: &OwnedFd, response: &Response) -> i32 {
     let socket: BorrowedFd<'_> = socket.as_fd();
-    let bytes = response.encode_to_vec();
+    // A success without content has no bytes, and a message without bytes would look like the end.
+    let framed = |response: &Response| [&[ANSWER], response.encode_to_vec().as_slice()].concat();
+    let bytes = framed(response);
     let sent = if bytes.len() <= ANSWER_BYTES_MAX {
         sys::fdpass::send(socket, &bytes, &[])
     } else {
-        let failure = Response::failed(Status::new(
-            ErrorKind::ResourceExhausted,
-            "the worker's answer is too long",
-        ));
-        sys::fdpass::send(socket, &failure.encode_to_vec(), &[])
+        let text = "the worker's answer is too long";
+        let failure = Response::failed(Status::new(ErrorKind::ResourceExhausted, text));
+        sys::fdpass::send(socket, &framed(&failure), &[])
     };
     i32::from(sent.is_err())
 }
