@@ -186,16 +186,14 @@ struct Opened {
 }
 
 async fn open(inner: &Arc<Inner>, descriptor: &Descriptor, from: u64) -> Result<Opened, Error> {
-    let digest = &descriptor.digest;
-    let result = inner
-        .each_host(
-            "pull",
-            |may| may.pull,
-            Some(digest),
-            async |endpoint, retry| open_at(inner, endpoint, descriptor, from, retry).await,
-        )
-        .await;
-    let Err(error) = result else { return result };
+    let mut tour = inner.tour("pull", |may| may.pull, Some(&descriptor.digest));
+    while let Some((endpoint, retry)) = tour.next() {
+        match open_at(inner, endpoint, descriptor, from, retry).await {
+            Ok(opened) => return Ok(opened),
+            Err(error) => tour.failed(endpoint, error),
+        }
+    }
+    let error = tour.end();
     for url in descriptor.urls.iter().take(URLS_MAX) {
         match open_url(inner, descriptor, url, from).await {
             Ok(opened) => return Ok(opened),

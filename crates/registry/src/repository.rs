@@ -1,6 +1,6 @@
 //! One name in a registry: what it points to, and the content behind it.
 
-use std::collections::HashSet;
+use std::collections::{HashSet, VecDeque};
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
@@ -79,14 +79,14 @@ impl Repository {
         let object = inner.reference.object().ok_or_else(|| Error::NoObject {
             reference: inner.reference.to_string(),
         })?;
-        inner
-            .each_host(
-                "resolve",
-                |may| may.resolve,
-                None,
-                async |endpoint, retry| inner.resolve_at(endpoint, object, retry).await,
-            )
-            .await
+        let mut tour = inner.tour("resolve", |may| may.resolve, None);
+        while let Some((endpoint, retry)) = tour.next() {
+            match inner.resolve_at(endpoint, object, retry).await {
+                Ok(resolved) => return Ok(resolved),
+                Err(error) => tour.failed(endpoint, error),
+            }
+        }
+        Err(tour.end())
     }
 
     /// Reads a manifest or index whole; its size and digest are verified.
@@ -102,28 +102,14 @@ impl Repository {
                 limit: MANIFEST_BYTES_MAX,
             });
         }
-        let digest = &descriptor.digest;
-        inner
-            .each_host(
-                "pull",
-                |may| may.pull,
-                Some(digest),
-                async |endpoint, retry| {
-                    let response = inner.get_manifest(endpoint, digest.as_str(), retry).await?;
-                    let bytes = inner.read_manifest(endpoint, response, digest).await?;
-                    inner.check(endpoint, &bytes, digest)?;
-                    if bytes.len() as u64 != descriptor.size {
-                        return Err(Error::Length {
-                            host: endpoint.name().into(),
-                            digest: digest.clone(),
-                            expected: descriptor.size,
-                            actual: bytes.len() as u64,
-                        });
-                    }
-                    Ok(bytes)
-                },
-            )
-            .await
+        let mut tour = inner.tour("pull", |may| may.pull, Some(&descriptor.digest));
+        while let Some((endpoint, retry)) = tour.next() {
+            match inner.manifest_at(endpoint, descriptor, retry).await {
+                Ok(bytes) => return Ok(bytes),
+                Err(error) => tour.failed(endpoint, error),
+            }
+        }
+        Err(tour.end())
     }
 
     /// Opens content from byte `from` on. The bytes are counted but not hashed: that is up to the reader, who
@@ -136,42 +122,57 @@ impl Repository {
     }
 }
 
+/// Goes from host to host until one succeeds.
+pub(crate) struct Tour<'a> {
+    inner: &'a Inner,
+    capability: &'static str,
+    left: VecDeque<&'a Endpoint>,
+    errors: Vec<Error>,
+}
+
+impl<'a> Tour<'a> {
+    pub(crate) fn next(&mut self) -> Option<(&'a Endpoint, Retry)> {
+        let endpoint = self.left.pop_front()?;
+        let config = &self.inner.config;
+        let retry = if self.left.is_empty() {
+            Retry::new(config)
+        } else {
+            Retry::never(config)
+        };
+        Some((endpoint, retry))
+    }
+
+    pub(crate) fn failed(&mut self, endpoint: &Endpoint, error: Error) {
+        tracing::debug!(host = endpoint.name(), error = %error, "host failed");
+        self.errors.push(error);
+    }
+
+    /// What all the failures together mean.
+    pub(crate) fn end(self) -> Error {
+        self.inner.summary(self.errors, self.capability)
+    }
+}
+
 impl Inner {
-    /// Asks the hosts in order until one succeeds; only the last is asked patiently.
-    pub(crate) async fn each_host<T>(
+    /// The hosts to ask, in order; only the last is asked patiently.
+    pub(crate) fn tour(
         &self,
         capability: &'static str,
         may: impl Fn(&Capabilities) -> bool,
         digest: Option<&Digest>,
-        ask: impl AsyncFn(&Endpoint, Retry) -> Result<T, Error>,
-    ) -> Result<T, Error> {
-        let able: Vec<_> = self
+    ) -> Tour<'_> {
+        let trusted = |index| digest.is_none_or(|digest| !self.is_distrusted(index, digest));
+        let able = self
             .endpoints
             .iter()
             .enumerate()
-            .filter(|(index, endpoint)| {
-                may(&endpoint.host.capabilities)
-                    && digest.is_none_or(|digest| !self.is_distrusted(*index, digest))
-            })
-            .map(|(_, endpoint)| endpoint)
-            .collect();
-        let mut errors: Vec<Error> = Vec::new();
-        for (place, endpoint) in able.iter().enumerate() {
-            let last = place + 1 == able.len();
-            let retry = if last {
-                Retry::new(&self.config)
-            } else {
-                Retry::never(&self.config)
-            };
-            match ask(endpoint, retry).await {
-                Ok(value) => return Ok(value),
-                Err(error) => {
-                    tracing::debug!(host = endpoint.name(), error = %error, "host failed");
-                    errors.push(error);
-                }
-            }
+            .filter(|(index, endpoint)| may(&endpoint.host.capabilities) && trusted(*index));
+        Tour {
+            inner: self,
+            capability,
+            left: able.map(|(_, endpoint)| endpoint).collect(),
+            errors: Vec::new(),
         }
-        Err(self.summary(errors, capability))
     }
 
     fn summary(&self, mut errors: Vec<Error>, capability: &'static str) -> Error {
@@ -236,6 +237,27 @@ impl Inner {
 
     fn relative(&self) -> &str {
         self.reference.repository()
+    }
+
+    async fn manifest_at(
+        &self,
+        endpoint: &Endpoint,
+        descriptor: &Descriptor,
+        retry: Retry,
+    ) -> Result<Bytes, Error> {
+        let digest = &descriptor.digest;
+        let response = self.get_manifest(endpoint, digest.as_str(), retry).await?;
+        let bytes = self.read_manifest(endpoint, response, digest).await?;
+        self.check(endpoint, &bytes, digest)?;
+        if bytes.len() as u64 != descriptor.size {
+            return Err(Error::Length {
+                host: endpoint.name().into(),
+                digest: digest.clone(),
+                expected: descriptor.size,
+                actual: bytes.len() as u64,
+            });
+        }
+        Ok(bytes)
     }
 
     async fn resolve_at(

@@ -92,6 +92,20 @@ impl TokenRequest {
         })
     }
 
+    /// Not part of an async function: the serializer must not be held across a wait.
+    fn form(&self, grant: &[(&str, &str)]) -> String {
+        let mut form = Serializer::new(String::new());
+        for (key, value) in grant {
+            form.append_pair(key, value);
+        }
+        form.append_pair("client_id", CLIENT_ID);
+        form.append_pair("scope", &self.scope_text());
+        if let Some(service) = &self.service {
+            form.append_pair("service", service);
+        }
+        form.finish()
+    }
+
     fn scope_text(&self) -> String {
         self.scopes.iter().cloned().collect::<Vec<_>>().join(" ")
     }
@@ -162,20 +176,11 @@ async fn post(
     request: &TokenRequest,
     grant: &[(&str, &str)],
 ) -> Result<Token, Error> {
-    let mut form = Serializer::new(String::new());
-    for (key, value) in grant {
-        form.append_pair(key, value);
-    }
-    form.append_pair("client_id", CLIENT_ID);
-    form.append_pair("scope", &request.scope_text());
-    if let Some(service) = &request.service {
-        form.append_pair("service", service);
-    }
     let builder = request
         .client(asker)
         .post(request.realm.clone())
         .header(CONTENT_TYPE, "application/x-www-form-urlencoded")
-        .body(form.finish());
+        .body(request.form(grant));
     exchange(asker, request, builder).await
 }
 
