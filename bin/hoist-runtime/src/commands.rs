@@ -25,6 +25,8 @@ pub(crate) enum Failure {
     Runtime(Error),
     /// The command line or a file is wrong.
     Usage(String),
+    /// `exec` failed before the program ran: statuses of programs end below this one's.
+    Exec(Box<Self>),
 }
 
 impl Failure {
@@ -34,7 +36,10 @@ impl Failure {
 
     /// The status of the program.
     pub(crate) fn status(&self) -> u8 {
-        1
+        match self {
+            Self::Exec(_) => 255,
+            Self::Runtime(_) | Self::Usage(_) => 1,
+        }
     }
 }
 
@@ -43,6 +48,7 @@ impl fmt::Display for Failure {
         match self {
             Self::Runtime(error) => formatter.write_str(&model::chain(error)),
             Self::Usage(message) => formatter.write_str(message),
+            Self::Exec(failure) => write!(formatter, "exec failed: {failure}"),
         }
     }
 }
@@ -88,7 +94,7 @@ pub(crate) fn run(parsed: &Parsed) -> Result<u8, Failure> {
         "create" => create::create(&context),
         "run" => create::run(&context),
         "start" => done(context.container()?.start()),
-        "exec" => exec::exec(&context),
+        "exec" => exec::exec(&context).map_err(|failure| Failure::Exec(Box::new(failure))),
         "kill" => inspect::kill(&context),
         "delete" => inspect::delete(&context),
         "state" => inspect::state(&context),

@@ -162,7 +162,8 @@ fn run(setup: Setup<'_>, line: &mut Option<OwnedFd>) -> Result<()> {
         rlimits: !user,
     };
     let program = ready.prepare()?;
-    init::report_ready(init::socket(line)?, master)?;
+    init::report_ready(init::socket(line)?, master.as_ref())?;
+    drop(master);
     init::wait_gate(init::socket(line)?, None)?;
     Err(program.start())
 }

@@ -96,7 +96,8 @@ pub(crate) fn run(setup: Setup<'_>, line: &mut Option<OwnedFd>) -> Result<()> {
         rlimits: !plan.makes(Kind::User),
     };
     let program = ready.prepare()?;
-    report_ready(socket(line)?, master)?;
+    report_ready(socket(line)?, master.as_ref())?;
+    drop(master);
     wait_gate(socket(line)?, fifo.as_ref())?;
     start_hooks(plan, setup.id, setup.bundle)?;
     Err(program.start())
@@ -110,9 +111,22 @@ pub(crate) fn socket(line: &Option<OwnedFd>) -> Result<BorrowedFd<'_>> {
 }
 
 /// Tells the worker that only the gate is ahead.
-pub(crate) fn report_ready(socket: BorrowedFd<'_>, master: Option<OwnedFd>) -> Result<()> {
-    let fds: Vec<BorrowedFd<'_>> = master.iter().map(AsFd::as_fd).collect();
+pub(crate) fn report_ready(socket: BorrowedFd<'_>, master: Option<&OwnedFd>) -> Result<()> {
+    let fds: Vec<BorrowedFd<'_>> = master.into_iter().map(AsFd::as_fd).collect();
     send_with(socket, &[READY], &fds).map_err(|error| Error::step("report to the worker", error))
+}
+
+/// Namespaces that the process makes for itself instead of being born into them.
+///
+/// The cgroup namespace takes the group in which its maker is for its root. The message queues of an IPC namespace
+/// belong to the user that its maker is, which in a new user namespace is nobody until the id maps are written.
+pub(crate) fn late(plan: &Plan<'_>) -> u64 {
+    let ipc = if plan.makes(Kind::User) {
+        Kind::Ipc.flag()
+    } else {
+        0
+    };
+    plan.new & (Kind::Cgroup.flag() | ipc)
 }
 
 /// Joins cgroups and namespaces.
@@ -130,10 +144,10 @@ fn enter(setup: &Setup<'_>, socket: BorrowedFd<'_>) -> Result<()> {
         wait_for(socket, MAPPED)?;
         identity::become_root()?;
     }
-    if plan.makes(Kind::Cgroup) {
-        // Only now is the container's group the one that the namespace takes for its root.
-        sys::namespace::unshare(Kind::Cgroup.flag())
-            .map_err(|error| Error::step("make a cgroup namespace", error))?;
+    let late = late(plan);
+    if late != 0 {
+        sys::namespace::unshare(late)
+            .map_err(|error| Error::step("make the cgroup and IPC namespaces", error))?;
     }
     program::new_session(setup.id, setup.no_new_keyring)?;
     if plan.makes(Kind::Network) {

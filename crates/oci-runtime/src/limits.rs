@@ -22,7 +22,7 @@ pub(crate) struct Setting {
 fn setting(
     controller: &'static str,
     file: impl Into<String>,
-    value: impl ToString,
+    value: impl std::fmt::Display,
     field: &'static str,
 ) -> Setting {
     Setting {
@@ -34,7 +34,7 @@ fn setting(
 }
 
 /// Devices that every container may use (config-linux.md#default-devices), and making of any node.
-const DEFAULT_DEVICES: [(DeviceKind, Option<u32>, Option<u32>, bool); 12] = [
+const DEFAULT_DEVICES: [(DeviceKind, Option<u32>, Option<u32>, bool); 11] = [
     (DeviceKind::Char, None, None, false),
     (DeviceKind::Block, None, None, false),
     (DeviceKind::Char, Some(1), Some(3), true),
@@ -43,7 +43,6 @@ const DEFAULT_DEVICES: [(DeviceKind, Option<u32>, Option<u32>, bool); 12] = [
     (DeviceKind::Char, Some(1), Some(8), true),
     (DeviceKind::Char, Some(1), Some(9), true),
     (DeviceKind::Char, Some(5), Some(0), true),
-    (DeviceKind::Char, Some(5), Some(1), true),
     (DeviceKind::Char, Some(5), Some(2), true),
     (DeviceKind::Char, Some(136), None, true),
     (DeviceKind::Char, Some(10), Some(200), true),

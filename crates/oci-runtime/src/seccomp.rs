@@ -187,7 +187,7 @@ mod tests {
             ..Seccomp::default()
         };
         let program = Program::compile(&seccomp).unwrap().unwrap();
-        assert!(program.code.len() % 8 == 0 && program.code.len() > 16);
+        assert!(program.code.len().is_multiple_of(8) && program.code.len() > 16);
         seccomp.syscalls.push(rule(&["write"], "SCMP_ACT_SLEEP"));
         assert!(Program::compile(&seccomp).is_err());
         seccomp.syscalls.pop();

@@ -270,7 +270,7 @@ fn give_birth(
                 .map_err(|error| Error::step("join pid namespace", error))?;
         }
     }
-    let namespaces = plan.new & !Kind::Cgroup.flag();
+    let namespaces = plan.new & !init::late(plan);
     let birth = Birth::new(namespaces, folder, clone_parent, |line| {
         let mut line = Some(line);
         let fifo = setup.fifo.is_some();

@@ -172,9 +172,20 @@ pub unsafe fn duplicate_onto(fd: BorrowedFd<'_>, number: i32) -> io::Result<()> 
 
 /// Gives every signal its default action and unblocks all: a program must not inherit ours.
 pub fn reset_signals() -> io::Result<()> {
+    // The C library refuses to touch two numbers that it keeps for itself; ignored ones are inherited all the same.
+    let default = [0u64; 4];
     for number in 1..=64 {
-        // SAFETY: the default action runs no code of ours; reserved numbers are refused without effect.
-        unsafe { libc::signal(number, libc::SIG_DFL) };
+        // SAFETY: an all-zero record is the default action, which runs no code of ours; it is as long as the largest
+        // form of the kernel's record, and outlives the call. Numbers that can't be changed are refused.
+        unsafe {
+            libc::syscall(
+                libc::SYS_rt_sigaction,
+                number,
+                default.as_ptr(),
+                std::ptr::null_mut::<u64>(),
+                size_of::<u64>(),
+            )
+        };
     }
     // SAFETY: the set is initialised before it is read, and outlives the call.
     let result = unsafe {
@@ -309,7 +320,9 @@ pub fn next_signal(descriptor: BorrowedFd<'_>) -> Option<i32> {
     let mut buffer = [0; size_of::<libc::signalfd_siginfo>()];
     match rustix::io::read(descriptor, &mut buffer) {
         Ok(length) if length == buffer.len() => {
-            let number = buffer.first_chunk().map(|bytes| u32::from_ne_bytes(*bytes))?;
+            let number = buffer
+                .first_chunk()
+                .map(|bytes| u32::from_ne_bytes(*bytes))?;
             i32::try_from(number).ok()
         }
         _ => None,

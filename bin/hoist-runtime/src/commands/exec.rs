@@ -71,12 +71,7 @@ fn changed(context: &Context<'_>, mut process: Process) -> Result<Process, Failu
         let sets = process
             .capabilities
             .get_or_insert_with(Capabilities::default);
-        for set in [
-            &mut sets.bounding,
-            &mut sets.effective,
-            &mut sets.permitted,
-            &mut sets.ambient,
-        ] {
+        for set in [&mut sets.bounding, &mut sets.effective, &mut sets.permitted] {
             set.extend(added.iter().cloned());
         }
     }
