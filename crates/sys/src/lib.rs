@@ -21,4 +21,5 @@ pub mod signal;
 pub mod spawn;
 pub mod tree;
 pub mod worker;
+pub mod writeback;
 pub mod xattr;

@@ -6,7 +6,7 @@
 
 use std::ffi::OsStr;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -170,6 +170,19 @@ pub fn kill(pidfd: BorrowedFd<'_>) -> io::Result<()> {
         Ok(()) | Err(rustix::io::Errno::SRCH) => Ok(()),
         Err(error) => Err(error.into()),
     }
+}
+
+/// Takes over a descriptor that this program was started with; `None` when it is no open socket.
+///
+/// The first call for a number owns it: programs call this once, before they open anything.
+pub fn inherited(number: RawFd) -> Option<OwnedFd> {
+    // SAFETY: fcntl on a number that may be closed only answers an error.
+    if number < 3 || unsafe { libc::fcntl(number, libc::F_GETFD) } < 0 {
+        return None;
+    }
+    // SAFETY: the descriptor is open and, as the contract says, owned by nobody else in this process.
+    let fd = unsafe { OwnedFd::from_raw_fd(number) };
+    rustix::net::sockopt::socket_type(&fd).is_ok().then_some(fd)
 }
 
 /// How a process ended, in words.
