@@ -1,27 +1,35 @@
 //! The open store, and the view of one namespace through which everything is read and changed.
 
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use events::Exchange;
 use model::{Clock, Namespace};
 use redb::{Database, ReadableDatabase};
+use snapshots::{Driver, SnapshotId};
 
 use crate::containers::Containers;
+use crate::content::{Content, Sharing};
 use crate::error::{Error, not_found};
-use crate::gc::Pulse;
+use crate::gc::{Gc, Pulse, Turn};
 use crate::images::Images;
 use crate::key::{self, LEASES, RESOURCES, SCHEMA};
 use crate::leases::Leases;
 use crate::namespaces::Namespaces;
 use crate::owner::{Owner, Rows, Snapshot, TABLE, Tx, failed};
+use crate::pins::Pins;
+use crate::reconcile::{Reconciled, reconcile};
 use crate::sandboxes::Sandboxes;
+use crate::snapshots::{Drivers, Snapshots};
 
 /// The version of the keys and records that this program writes.
 const SCHEMA_VERSION: u32 = 1;
 
 /// Steps that bring an older store to [`SCHEMA_VERSION`]: the step at index `n` leads from version `n + 1` on.
-const MIGRATIONS: &[fn(&redb::WriteTransaction) -> Result<(), redb::Error>] = &[];
+const MIGRATIONS: &[Migration] = &[];
+
+type Migration = fn(&redb::WriteTransaction) -> Result<(), redb::Error>;
 
 /// Where the store lies and how much memory it may take.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -41,9 +49,18 @@ pub struct Db {
 pub(crate) struct Inner {
     pub(crate) database: Arc<Database>,
     pub(crate) path: PathBuf,
-    pub(crate) owner: Owner,
+    /// `None` only while the store closes.
+    owner: Option<Owner>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) pulse: Arc<Pulse>,
+    pub(crate) turn: Turn,
+    pub(crate) content: Arc<content::Local>,
+    pub(crate) drivers: Drivers,
+    pub(crate) pins: Arc<Pins>,
+    sharing: AtomicBool,
+    /// Snapshots whose maker went away before it knew whether they were recorded.
+    orphans: Mutex<Vec<(String, SnapshotId)>>,
+    reconciled: OnceLock<Vec<Reconciled>>,
     thread: Mutex<Option<std::thread::JoinHandle<()>>>,
 }
 
@@ -57,15 +74,21 @@ impl std::fmt::Debug for Inner {
 }
 
 impl Db {
-    /// Opens or creates the store, brings it to the present schema and starts its owner thread. Blocks.
+    /// Opens or creates the store, brings it to the present schema, starts its owner thread and compares the folders
+    /// of the drivers with the records.
     ///
     /// Fails when the store is of a later schema than this program knows, is in use, or is damaged.
-    pub fn open(
+    pub async fn open(
         config: &Config,
+        content: Arc<content::Local>,
+        drivers: Vec<Arc<dyn Driver>>,
         exchange: Arc<Exchange>,
         clock: Arc<dyn Clock>,
     ) -> Result<Self, Error> {
-        let database = open_database(config)?;
+        let database = {
+            let config = config.clone();
+            blocking(move || open_database(&config)).await??
+        };
         let database = Arc::new(database);
         let pulse = Arc::new(Pulse::default());
         let (owner, thread) = Owner::start(
@@ -79,16 +102,55 @@ impl Db {
             let source = redb::Error::Io(source);
             failed("start the owner", &config.path, source)
         })?;
-        Ok(Self {
+        let db = Self {
             inner: Arc::new(Inner {
                 database,
                 path: config.path.clone(),
-                owner,
+                owner: Some(owner),
                 clock,
                 pulse,
+                turn: Turn::default(),
+                content,
+                drivers: Drivers::new(drivers),
+                pins: Arc::default(),
+                sharing: AtomicBool::new(true),
+                orphans: Mutex::default(),
+                reconciled: OnceLock::new(),
                 thread: Mutex::new(Some(thread)),
             }),
-        })
+        };
+        let found = reconcile(&db).await?;
+        db.inner.reconciled.get_or_init(|| found);
+        Ok(db)
+    }
+
+    /// What start-up found in the folders of the drivers.
+    pub fn reconciled(&self) -> &[Reconciled] {
+        self.inner.reconciled.get().map_or(&[], Vec::as_slice)
+    }
+
+    /// Says who may link blobs of other namespaces; at first everybody.
+    pub fn set_sharing(&self, sharing: Sharing) {
+        let shared = sharing == Sharing::Shared;
+        self.inner.sharing.store(shared, Ordering::Release);
+    }
+
+    /// Garbage collection.
+    pub fn gc(&self) -> Gc {
+        Gc { db: self.clone() }
+    }
+
+    /// The names of the loaded snapshotters, in no order.
+    pub fn snapshotters(&self) -> Vec<String> {
+        let names = self.inner.drivers.all();
+        names
+            .map(|loaded| loaded.driver.name().to_owned())
+            .collect()
+    }
+
+    /// The blob store behind all namespaces.
+    pub fn content_store(&self) -> &Arc<content::Local> {
+        &self.inner.content
     }
 
     /// The view of one namespace; what it creates or touches is held by `lease`.
@@ -118,25 +180,65 @@ impl Db {
         &self,
         work: impl FnOnce(&mut Tx<'_>) -> Result<T, Error> + Send + 'static,
     ) -> Result<T, Error> {
-        self.inner.owner.write(work).await
+        match &self.inner.owner {
+            Some(owner) => owner.write(work).await,
+            None => Err(Error::Closed),
+        }
     }
 
     /// Waits until everything queued is durable and the file is closed. Blocks.
     ///
     /// Returns false, without waiting, while another clone is alive.
     pub fn close(self) -> bool {
-        let Ok(inner) = Arc::try_unwrap(self.inner) else {
-            return false;
-        };
-        let thread = inner
-            .thread
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take();
-        drop(inner.owner);
-        // A panic of the owner was reported by the panic hook when it happened.
-        thread.is_none_or(|thread| thread.join().is_ok())
+        Arc::try_unwrap(self.inner).map(drop).is_ok()
     }
+}
+
+impl Drop for Inner {
+    /// Waits for the owner, so that the file can be opened again at once.
+    fn drop(&mut self) {
+        drop(self.owner.take());
+        let thread = self
+            .thread
+            .get_mut()
+            .unwrap_or_else(PoisonError::into_inner);
+        let Some(thread) = thread.take() else { return };
+        // The last handle may have been in a mutation, which the owner itself drops.
+        if thread.thread().id() != std::thread::current().id() {
+            // A panic of the owner was reported by the panic hook when it happened.
+            drop(thread.join());
+        }
+    }
+}
+
+impl Inner {
+    pub(crate) fn sharing(&self) -> Sharing {
+        if self.sharing.load(Ordering::Acquire) {
+            Sharing::Shared
+        } else {
+            Sharing::Isolated
+        }
+    }
+
+    pub(crate) fn orphan(&self, driver: String, id: SnapshotId) {
+        let mut orphans = self.orphans.lock().unwrap_or_else(PoisonError::into_inner);
+        orphans.push((driver, id));
+    }
+
+    pub(crate) fn take_orphans(&self) -> Vec<(String, SnapshotId)> {
+        let mut orphans = self.orphans.lock().unwrap_or_else(PoisonError::into_inner);
+        std::mem::take(&mut orphans)
+    }
+}
+
+/// Runs work that blocks where it may block.
+pub(crate) async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, Error> {
+    // Fails when the work panicked, which the panic hook reported, or the program ends.
+    tokio::task::spawn_blocking(work)
+        .await
+        .map_err(|_| Error::Closed)
 }
 
 /// One namespace, seen under a lease or under none.
@@ -166,6 +268,19 @@ impl View {
     /// The containers.
     pub fn containers(&self) -> Containers {
         Containers { view: self.clone() }
+    }
+
+    /// The blobs and ingests.
+    pub fn content(&self) -> Content {
+        Content { view: self.clone() }
+    }
+
+    /// The snapshots of one driver; `None` when it is not loaded.
+    pub fn snapshots(&self, driver: &str) -> Option<Snapshots> {
+        Some(Snapshots {
+            view: self.clone(),
+            loaded: Arc::clone(self.db.inner.drivers.get(driver)?),
+        })
     }
 
     /// The leases.

@@ -16,9 +16,14 @@ mod leases;
 mod message;
 mod namespaces;
 mod owner;
+mod pins;
+mod reconcile;
 mod record;
 mod sandboxes;
+mod snapshots;
 
+pub use self::content::{Content, ContentInfo, Sharing, Writer};
+pub use self::snapshots::Snapshots;
 pub use containers::{Container, Containers};
 pub use db::{Config, Db, View};
 pub use error::Error;
@@ -26,6 +31,7 @@ pub use events::Any;
 pub use images::{Image, Images};
 pub use leases::{Lease, Leases, Resource};
 pub use namespaces::Namespaces;
+pub use reconcile::Reconciled;
 pub use record::Runtime;
 pub use sandboxes::{Sandbox, Sandboxes};
 

@@ -7,7 +7,7 @@
 use std::collections::HashSet;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use events::{Any, Exchange};
 use model::{Clock, Namespace, Timestamp};
@@ -27,6 +27,8 @@ const BATCH_MAX: usize = 256;
 
 /// What to do with each row of a scan.
 pub(crate) type Flow = ControlFlow<()>;
+/// Takes the key and value of a row.
+pub(crate) type Visit<'a> = dyn FnMut(&[u8], &[u8]) -> Result<Flow, Error> + 'a;
 /// Go on with the next row.
 pub(crate) const NEXT: Result<Flow, Error> = Ok(ControlFlow::Continue(()));
 /// End the scan.
@@ -37,19 +39,10 @@ pub(crate) trait Rows {
     fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, Error>;
 
     /// Visits the rows from the key `from` on that begin with `prefix`, in order of their keys.
-    fn each_from(
-        &self,
-        from: &[u8],
-        prefix: &[u8],
-        visit: &mut dyn FnMut(&[u8], &[u8]) -> Result<Flow, Error>,
-    ) -> Result<(), Error>;
+    fn each_from(&self, from: &[u8], prefix: &[u8], visit: &mut Visit<'_>) -> Result<(), Error>;
 
     /// Visits the rows whose key begins with `prefix`, in order of their keys.
-    fn each(
-        &self,
-        prefix: &[u8],
-        visit: &mut dyn FnMut(&[u8], &[u8]) -> Result<Flow, Error>,
-    ) -> Result<(), Error> {
+    fn each(&self, prefix: &[u8], visit: &mut Visit<'_>) -> Result<(), Error> {
         self.each_from(prefix, prefix, visit)
     }
 
@@ -81,7 +74,7 @@ fn each_row(
     path: &Path,
     from: &[u8],
     prefix: &[u8],
-    visit: &mut dyn FnMut(&[u8], &[u8]) -> Result<Flow, Error>,
+    visit: &mut Visit<'_>,
 ) -> Result<(), Error> {
     let fail = |source| failed("read", path, source);
     for row in table.range(from..).map_err(|e| fail(e.into()))? {
@@ -118,12 +111,7 @@ impl Rows for Snapshot {
         Ok(row.map(|value| value.value().to_vec()))
     }
 
-    fn each_from(
-        &self,
-        from: &[u8],
-        prefix: &[u8],
-        visit: &mut dyn FnMut(&[u8], &[u8]) -> Result<Flow, Error>,
-    ) -> Result<(), Error> {
+    fn each_from(&self, from: &[u8], prefix: &[u8], visit: &mut Visit<'_>) -> Result<(), Error> {
         each_row(&self.table, &self.path, from, prefix, visit)
     }
 }
@@ -146,6 +134,7 @@ pub(crate) struct Tx<'a> {
     staged: Vec<Write>,
     staged_events: Vec<Event>,
     staged_dirty: u32,
+    staged_quiet: bool,
     /// Of all mutations that succeeded in this batch.
     done: Done,
     writes: usize,
@@ -158,12 +147,7 @@ impl Rows for Tx<'_> {
         Ok(row.map(|value| value.value().to_vec()))
     }
 
-    fn each_from(
-        &self,
-        from: &[u8],
-        prefix: &[u8],
-        visit: &mut dyn FnMut(&[u8], &[u8]) -> Result<Flow, Error>,
-    ) -> Result<(), Error> {
+    fn each_from(&self, from: &[u8], prefix: &[u8], visit: &mut Visit<'_>) -> Result<(), Error> {
         each_row(&self.table, &self.state.path, from, prefix, visit)
     }
 }
@@ -215,19 +199,34 @@ impl Tx<'_> {
     /// Keys that were written since collection began, if it runs.
     pub(crate) fn take_touched(&mut self) -> Vec<Key> {
         match &mut self.state.touched {
-            Some(touched) => touched.drain().collect(),
+            Some(touched) => touched.keys.drain().collect(),
             None => Vec::new(),
         }
     }
 
-    /// Begins or ends the record of written keys for a collection.
-    pub(crate) fn watch_touched(&mut self, on: bool) {
-        self.state.touched = on.then(HashSet::new);
+    /// Begins to remember written keys for a collection, until its `watch` is gone.
+    pub(crate) fn watch(&mut self, watch: Weak<()>) {
+        self.state.touched = Some(Touched {
+            watch,
+            keys: HashSet::new(),
+        });
+        self.quiet();
+    }
+
+    /// Says that this mutation is the collector's own and calls for no collection.
+    pub(crate) fn quiet(&mut self) {
+        self.staged_quiet = true;
     }
 
     fn apply(&mut self) -> Result<(), redb::Error> {
+        let quiet = std::mem::take(&mut self.staged_quiet);
         if self.staged.is_empty() && self.staged_events.is_empty() {
             return Ok(());
+        }
+        if let Some(touched) = &self.state.touched
+            && touched.watch.strong_count() == 0
+        {
+            self.state.touched = None;
         }
         for write in self.staged.drain(..) {
             self.writes += 1;
@@ -235,7 +234,7 @@ impl Tx<'_> {
                 Write::Put(key, value) => {
                     self.table.insert(key.as_slice(), value.as_slice())?;
                     if let Some(touched) = &mut self.state.touched {
-                        touched.insert(key);
+                        touched.keys.insert(key);
                     }
                 }
                 Write::Delete(key) => {
@@ -245,7 +244,7 @@ impl Tx<'_> {
         }
         self.done.events.append(&mut self.staged_events);
         self.done.dirty += std::mem::take(&mut self.staged_dirty);
-        self.done.mutations += 1;
+        self.done.mutations += u32::from(!quiet);
         Ok(())
     }
 
@@ -253,6 +252,7 @@ impl Tx<'_> {
         self.staged.clear();
         self.staged_events.clear();
         self.staged_dirty = 0;
+        self.staged_quiet = false;
     }
 }
 
@@ -317,7 +317,13 @@ struct State {
     clock: Arc<dyn Clock>,
     exchange: Arc<Exchange>,
     pulse: Arc<Pulse>,
-    touched: Option<HashSet<Key>>,
+    touched: Option<Touched>,
+}
+
+/// Keys written while a collection runs.
+struct Touched {
+    watch: Weak<()>,
+    keys: HashSet<Key>,
 }
 
 /// The way to the owner thread; the thread ends when the last handle is gone.
@@ -435,6 +441,7 @@ fn run_batch(
         staged: Vec::new(),
         staged_events: Vec::new(),
         staged_dirty: 0,
+        staged_quiet: false,
         done: Done::default(),
         writes: 0,
     };

@@ -1,5 +1,11 @@
 //! The store as its callers see it.
 
+pub(crate) mod blobs;
+mod collection;
+mod crash;
+mod snapshots;
+
+use std::path::Path;
 use std::sync::Arc;
 
 use events::Exchange;
@@ -13,10 +19,10 @@ pub(crate) struct Store {
     _dir: tempfile::TempDir,
 }
 
-pub(crate) fn store() -> Store {
+pub(crate) async fn store() -> Store {
     let dir = tempfile::tempdir().unwrap();
     let exchange = Arc::new(Exchange::new(Arc::new(SystemClock)));
-    let db = open(dir.path(), &exchange);
+    let db = open(dir.path(), &exchange).await;
     Store {
         db,
         exchange,
@@ -24,12 +30,28 @@ pub(crate) fn store() -> Store {
     }
 }
 
-fn open(dir: &std::path::Path, exchange: &Arc<Exchange>) -> Db {
+pub(crate) async fn open(dir: &Path, exchange: &Arc<Exchange>) -> Db {
     let config = Config {
         path: dir.join("hoist.redb"),
         cache_bytes: 4 << 20,
     };
-    Db::open(&config, Arc::clone(exchange), Arc::new(SystemClock)).unwrap()
+    let files = sys::file::Files::real();
+    let content =
+        ::content::Local::open(dir.join("content"), files.clone(), Arc::new(SystemClock)).unwrap();
+    let native = ::snapshots::native::Config {
+        files,
+        ..Default::default()
+    };
+    let native = ::snapshots::native::Native::open(dir.join("native"), native).unwrap();
+    Db::open(
+        &config,
+        Arc::new(content),
+        vec![Arc::new(native)],
+        Arc::clone(exchange),
+        Arc::new(SystemClock),
+    )
+    .await
+    .unwrap()
 }
 
 pub(crate) fn namespace(text: &str) -> Namespace {
@@ -40,11 +62,11 @@ pub(crate) fn digest(number: u8) -> Digest {
     Digest::from_sha256([number; 32])
 }
 
-fn image(name: &str, number: u8) -> Image {
+pub(crate) fn image(name: &str, number: u8) -> Image {
     Image::new(name, Descriptor::new("application/x", digest(number), 7))
 }
 
-fn container(id: &str) -> Container {
+pub(crate) fn container(id: &str) -> Container {
     let runtime = Runtime {
         name: "io.containerd.runc.v2".into(),
         options: None,
@@ -56,20 +78,20 @@ fn container(id: &str) -> Container {
     Container::new(ContainerId::new(id).unwrap(), runtime, spec)
 }
 
-fn labels(pairs: &[(&str, &str)]) -> Labels {
+pub(crate) fn labels(pairs: &[(&str, &str)]) -> Labels {
     pairs
         .iter()
         .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
         .collect()
 }
 
-fn paths(paths: &[&str]) -> Vec<String> {
+pub(crate) fn paths(paths: &[&str]) -> Vec<String> {
     paths.iter().map(|path| (*path).to_owned()).collect()
 }
 
 #[tokio::test]
 async fn images_live_by_their_rules_and_words() {
-    let store = store();
+    let store = store().await;
     let mut events = store.exchange.subscribe::<&str>(&[]).unwrap();
     let images = store.db.namespace(&namespace("ns"), None).images();
     assert_eq!(
@@ -119,14 +141,7 @@ async fn images_live_by_their_rules_and_words() {
     let changed = images.update(new, Vec::new(), None).await.unwrap();
     assert_eq!(changed.target.digest, digest(3));
 
-    let error = images.delete("b", Some(digest(9))).await.unwrap_err();
-    assert!(
-        error
-            .to_string()
-            .starts_with("image \"b\" has target sha256:0303")
-    );
     images.delete("b", Some(digest(3))).await.unwrap();
-    assert!(images.delete("b", None).await.is_err());
     let mut topics = Vec::new();
     while let Some(event) = events.try_recv() {
         topics.push(event.topic.clone());
@@ -146,7 +161,7 @@ async fn images_live_by_their_rules_and_words() {
 
 #[tokio::test]
 async fn containers_live_by_their_rules_and_words() {
-    let store = store();
+    let store = store().await;
     let containers = store.db.namespace(&namespace("ns"), None).containers();
     assert_eq!(
         containers.get("x").unwrap_err().to_string(),
@@ -198,7 +213,7 @@ async fn containers_live_by_their_rules_and_words() {
 
 #[tokio::test]
 async fn namespaces_go_only_when_empty() {
-    let store = store();
+    let store = store().await;
     let name = namespace("ns");
     let view = store.db.namespace(&name, None);
     let namespaces = view.namespaces();
@@ -238,7 +253,7 @@ async fn namespaces_go_only_when_empty() {
 
 #[tokio::test]
 async fn leases_hold_resources() {
-    let store = store();
+    let store = store().await;
     let name = namespace("ns");
     let leases = store.db.namespace(&name, None).leases();
     leases.create("l", labels(&[("k", "v")])).await.unwrap();
@@ -287,7 +302,48 @@ async fn leases_hold_resources() {
             resource("snapshots/overlayfs", "a/b c")
         ]
     );
-    // An image that expires goes to the lease of its view; a lease that is not there is an error.
+    leases.delete("l").await.unwrap();
+    assert_eq!(
+        leases.resources("l").unwrap_err().to_string(),
+        "lease \"l\": not found"
+    );
+}
+
+#[tokio::test]
+async fn a_refusal_does_not_disturb_its_batch_and_all_is_there_after_reopening() {
+    let dir = tempfile::tempdir().unwrap();
+    let exchange = Arc::new(Exchange::new(Arc::new(SystemClock)));
+    let db = open(dir.path(), &exchange).await;
+    let images = db.namespace(&namespace("ns"), None).images();
+    let tries: Vec<_> = (0..64)
+        .map(|number| {
+            let images = images.clone();
+            let name = format!("i{}", number / 2);
+            tokio::spawn(async move { images.create(image(&name, 1), None).await.is_ok() })
+        })
+        .collect();
+    let mut made = 0;
+    for one in tries {
+        made += usize::from(one.await.unwrap());
+    }
+    assert_eq!(made, 32);
+    drop(images);
+    assert!(db.close());
+    let db = open(dir.path(), &exchange).await;
+    let images = db.namespace(&namespace("ns"), None).images();
+    assert_eq!(images.list(&[]).unwrap().len(), 32);
+}
+
+#[tokio::test]
+async fn an_image_that_expires_goes_to_the_lease_of_its_view() {
+    let store = store().await;
+    let name = namespace("ns");
+    let leases = store.db.namespace(&name, None).leases();
+    leases.create("l", Labels::new()).await.unwrap();
+    let resource = |kind: &str, id: &str| Resource {
+        kind: kind.into(),
+        id: id.into(),
+    };
     let images = store.db.namespace(&name, Some("l")).images();
     let mut expiring = image("i", 1);
     expiring.labels = labels(&[(gc::LABEL_EXPIRE, "2099-01-01T00:00:00Z")]);
@@ -308,34 +364,19 @@ async fn leases_hold_resources() {
             .to_string(),
         "lease does not exist: not found"
     );
-    leases.delete("l").await.unwrap();
-    assert_eq!(
-        leases.resources("l").unwrap_err().to_string(),
-        "lease \"l\": not found"
-    );
 }
 
 #[tokio::test]
-async fn a_refusal_does_not_disturb_its_batch_and_all_is_there_after_reopening() {
-    let dir = tempfile::tempdir().unwrap();
-    let exchange = Arc::new(Exchange::new(Arc::new(SystemClock)));
-    let db = open(dir.path(), &exchange);
-    let images = db.namespace(&namespace("ns"), None).images();
-    let tries: Vec<_> = (0..64)
-        .map(|number| {
-            let images = images.clone();
-            let name = format!("i{}", number / 2);
-            tokio::spawn(async move { images.create(image(&name, 1), None).await.is_ok() })
-        })
-        .collect();
-    let mut made = 0;
-    for one in tries {
-        made += usize::from(one.await.unwrap());
-    }
-    assert_eq!(made, 32);
-    drop(images);
-    assert!(db.close());
-    let db = open(dir.path(), &exchange);
-    let images = db.namespace(&namespace("ns"), None).images();
-    assert_eq!(images.list(&[]).unwrap().len(), 32);
+async fn an_image_is_deleted_only_with_the_target_that_was_meant() {
+    let store = store().await;
+    let images = store.db.namespace(&namespace("ns"), None).images();
+    images.create(image("b", 3), None).await.unwrap();
+    let error = images.delete("b", Some(digest(9))).await.unwrap_err();
+    assert!(
+        error
+            .to_string()
+            .starts_with("image \"b\" has target sha256:0303")
+    );
+    images.delete("b", Some(digest(3))).await.unwrap();
+    assert!(images.delete("b", None).await.is_err());
 }
