@@ -2,7 +2,8 @@
 #![allow(
     clippy::unwrap_used,
     clippy::too_many_lines,
-    reason = "helpers of tests; tables of cases are long"
+    clippy::print_stderr,
+    reason = "helpers of tests; tables of cases are long; skipped tests say so"
 )]
 
 mod apply;
@@ -10,4 +11,5 @@ mod archive;
 mod bounds;
 mod breakouts;
 mod overlay;
+mod sandbox;
 mod stage;
