@@ -30,6 +30,12 @@ pub(crate) fn place(fd: BorrowedFd<'_>, number: i32) -> io::Result<()> {
     unsafe { sys::process::duplicate_onto(fd, number) }
 }
 
+/// Closes all descriptors from `first` on except those in `keep`, which is sorted.
+pub(crate) fn close_except(first: i32, keep: &[i32]) -> io::Result<()> {
+    // SAFETY: only the child calls this, between its set-up and `execve`; it never drops what it inherited.
+    unsafe { sys::process::close_except(first, keep) }
+}
+
 /// One of the standard streams of the child.
 pub(crate) fn stream(number: i32) -> BorrowedFd<'static> {
     // SAFETY: `place` gave the numbers 0 to 2 before, and nothing closes them until `execve`.

@@ -52,14 +52,22 @@ impl Birth {
             parent_is_ours: clone_parent,
             cgroup: folder.map(AsFd::as_fd),
         };
+        let mut ours = Some(ours);
         let (pid, pidfd) = fork::clone(options, || {
+            // With a copy of our end in its hands the child would never learn that we are gone.
+            drop(ours.take());
             child(theirs);
         })
         .map_err(|error| Error::step("clone the first process", error))?;
         Ok(Self {
             pid,
             pidfd,
-            line: ours,
+            line: ours.ok_or_else(|| {
+                Error::step(
+                    "clone the first process",
+                    std::io::Error::other("no socket"),
+                )
+            })?,
             ours: !clone_parent,
             done: false,
         })

@@ -149,6 +149,34 @@ pub fn close_on_exec_from(first: u32) -> io::Result<()> {
     }
 }
 
+/// Closes all descriptors from `first` on except those in `keep`, which is sorted.
+///
+/// # Safety
+///
+/// No value that owns one of the closed descriptors is used or dropped any more.
+pub unsafe fn close_except(first: i32, keep: &[i32]) -> io::Result<()> {
+    let mut from = first.cast_unsigned();
+    for number in keep.iter().map(|number| number.cast_unsigned()) {
+        if number > from {
+            // SAFETY: the caller promises that nobody uses these.
+            unsafe { close_between(from, number - 1) }?;
+        }
+        from = from.max(number + 1);
+    }
+    // SAFETY: as above.
+    unsafe { close_between(from, u32::MAX) }
+}
+
+unsafe fn close_between(first: u32, last: u32) -> io::Result<()> {
+    // SAFETY: the call takes integers only; what closing means to others the caller answers for.
+    let result = unsafe { libc::syscall(libc::SYS_close_range, first, last, 0) };
+    if result == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::last_os_error())
+    }
+}
+
 /// Makes `number` refer to what `fd` refers to and keeps it over `execve`.
 ///
 /// # Safety

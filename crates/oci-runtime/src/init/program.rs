@@ -2,7 +2,8 @@
 
 use std::ffi::CString;
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::mem::ManuallyDrop;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use rustix::fs::{Access, AtFlags, CWD, FileType, Mode, OFlags, openat};
 use rustix::io::Errno;
@@ -51,7 +52,7 @@ fn raise(fd: &OwnedFd, least: i32) -> Result<OwnedFd> {
 }
 
 /// Gives the streams the numbers 0 to 2 and the preserved descriptors those from 3 on. Those in `kept` get out of
-/// the way; every other descriptor of the process may be overwritten.
+/// the way; every other descriptor of the process is closed, whoever owns it.
 pub(crate) fn place_descriptors(
     stdio: [OwnedFd; 3],
     preserved: Vec<OwnedFd>,
@@ -67,11 +68,16 @@ pub(crate) fn place_descriptors(
         .map(|fd| raise(fd, least))
         .collect::<Result<Vec<_>>>()?;
     drop(sources);
-    for (number, fd) in (0..).zip(&raised) {
+    // Their numbers are closed with all others below.
+    let raised = ManuallyDrop::new(raised);
+    for (number, fd) in (0..).zip(raised.iter()) {
         crate::fork::place(fd.as_fd(), number)
             .map_err(|error| Error::step("arrange descriptors", error))?;
     }
-    Ok(())
+    // Whatever else was inherited belongs to other containers, or to the runtime: it must not live as long as we wait.
+    let mut keep: Vec<i32> = kept.iter().flatten().map(AsRawFd::as_raw_fd).collect();
+    keep.sort_unstable();
+    crate::fork::close_except(least, &keep).map_err(|error| Error::step("close descriptors", error))
 }
 
 /// What [`Ready::prepare`] needs.
