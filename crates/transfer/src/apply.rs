@@ -18,14 +18,19 @@ pub trait Applier: fmt::Debug + Send + Sync {
 /// One image being unpacked.
 #[async_trait]
 pub trait Session: fmt::Debug + Send {
-    /// Unpacks a layer, whose bytes come out of `layer` until its end, over `mounts`.
+    /// Unpacks a layer, whose bytes come out of `layer` until its end, over `mounts`. Tells how many of them were
+    /// read so far, now and then. Dropping the future stops it.
     async fn apply(
         &mut self,
         descriptor: &Descriptor,
         layer: OwnedFd,
         mounts: &[Mount],
+        progress: Progressed,
     ) -> Result<Applied, Error>;
 }
+
+/// Hears how many bytes of a layer were read.
+pub type Progressed = Box<dyn FnMut(u64) + Send>;
 
 /// What was unpacked.
 #[derive(Debug, Clone, PartialEq, Eq)]

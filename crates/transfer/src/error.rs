@@ -44,6 +44,12 @@ pub enum Error {
         /// What came.
         actual: Digest,
     },
+    /// The store lacks content, and there is no registry to get it from.
+    #[error("content {digest} is not in the store: pull the image again")]
+    Missing {
+        /// The content.
+        digest: Digest,
+    },
     /// A descriptor has the size zero: its registry is broken.
     #[error("unable to fetch descriptor ({digest}) which reports content size of zero")]
     Empty {
@@ -129,7 +135,7 @@ impl Kinded for Error {
             Self::Empty { .. } | Self::Layers { .. } | Self::TooMany { .. } => {
                 ErrorKind::InvalidArgument
             }
-            Self::NoName => ErrorKind::NotFound,
+            Self::NoName | Self::Missing { .. } => ErrorKind::NotFound,
             Self::Unsteady { .. } => ErrorKind::Unavailable,
             Self::Canceled { .. } => ErrorKind::Canceled,
             Self::Io { .. } => ErrorKind::Internal,

@@ -6,11 +6,11 @@ use bytes::{Bytes, BytesMut};
 use model::{Descriptor, Labels};
 use tokio::time::{Instant, sleep};
 
-use crate::Error;
 use crate::progress::{Part, ref_key};
 use crate::pull::Pull;
 use crate::store::{Begin, Writing};
 use crate::tail::Writer;
+use crate::{Error, Source};
 
 /// Bytes gathered before they are handed to the store.
 const GATHER_BYTES: usize = 256 << 10;
@@ -53,6 +53,11 @@ impl Pull {
         let _permit = permit.map_err(|_| Error::Canceled {
             target: descriptor.digest.to_string(),
         })?;
+        let Source::Registry(repository) = &self.request.source else {
+            return Err(Error::Missing {
+                digest: descriptor.digest.clone(),
+            });
+        };
         let Some(mut writing) = self.begin(descriptor).await? else {
             self.adopt(descriptor, &labels).await?;
             return self.exists(descriptor, &part, mark).await;
@@ -61,27 +66,14 @@ impl Pull {
             writing.restart().await?;
         }
         mark.begin(writing.file()?, writing.offset());
-        let mut wrong = 0;
-        loop {
-            let host = self
-                .download(descriptor, writing.as_mut(), (&mut part, &job), &mark)
-                .await?;
-            let actual = writing.digest();
-            if actual == descriptor.digest {
-                break;
-            }
-            // What came is worth nothing: the next try must not resume it.
-            mark.spoil();
-            writing.restart().await?;
-            wrong += 1;
-            if wrong == WRONG_MAX {
-                return Err(Error::WrongDigest {
-                    host,
-                    expected: descriptor.digest.clone(),
-                    actual,
-                });
-            }
-        }
+        self.receive(
+            repository,
+            descriptor,
+            writing.as_mut(),
+            (&mut part, &job),
+            &mark,
+        )
+        .await?;
         let labels = self.with_source(labels, None);
         writing.commit(descriptor, labels).await?;
         part.whole("complete");
@@ -183,9 +175,44 @@ impl Pull {
         }
     }
 
+    /// Downloads until the bytes have the right digest.
+    async fn receive(
+        &self,
+        repository: &registry::Repository,
+        descriptor: &Descriptor,
+        writing: &mut dyn Writing,
+        (part, job): (&mut Part, &jobs::Job),
+        mark: &Writer,
+    ) -> Result<(), Error> {
+        let mut wrong = 0;
+        loop {
+            let host = self
+                .download(repository, descriptor, writing, (part, job), mark)
+                .await?;
+            let actual = writing.digest().ok_or_else(|| Error::Canceled {
+                target: descriptor.digest.to_string(),
+            })?;
+            if actual == descriptor.digest {
+                return Ok(());
+            }
+            // What came is worth nothing: the next try must not resume it.
+            mark.spoil();
+            writing.restart().await?;
+            wrong += 1;
+            if wrong == WRONG_MAX {
+                return Err(Error::WrongDigest {
+                    host,
+                    expected: descriptor.digest.clone(),
+                    actual,
+                });
+            }
+        }
+    }
+
     /// Downloads what is missing and answers which host gave the last byte.
     async fn download(
         &self,
+        repository: &registry::Repository,
         descriptor: &Descriptor,
         writing: &mut dyn Writing,
         (part, job): (&mut Part, &jobs::Job),
@@ -196,11 +223,9 @@ impl Pull {
             source,
         };
         if writing.offset() == descriptor.size {
-            return Ok(self.request.repository.reference().host().to_owned());
+            return Ok(repository.reference().host().to_owned());
         }
-        let mut body = self
-            .request
-            .repository
+        let mut body = repository
             .fetch(descriptor, writing.offset())
             .await
             .map_err(failed)?;
@@ -231,14 +256,17 @@ impl Pull {
         if let Some(error) = spoiled {
             return Err(failed(error));
         }
-        if writing.digest() != descriptor.digest {
+        if writing.digest().as_ref() != Some(&descriptor.digest) {
             body.distrust();
         }
         Ok(body.host().to_owned())
     }
 
     fn with_source(&self, mut labels: Labels, known: Option<&Labels>) -> Labels {
-        let reference = self.request.repository.reference();
+        let Source::Registry(repository) = &self.request.source else {
+            return labels;
+        };
+        let reference = repository.reference();
         let fresh = images::distribution_source(None, reference);
         let before = fresh.and_then(|(key, _)| known?.get(&key));
         labels.extend(images::distribution_source(

@@ -86,7 +86,7 @@ impl Sender {
 }
 
 /// The messages about one piece of content.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Part {
     sender: Sender,
     parents: Vec<String>,

@@ -18,7 +18,7 @@ use crate::Error;
 use crate::flights::{Flights, Seat};
 use crate::keyed::Keyed;
 use crate::progress::{ProgressStream, Sender, ref_key};
-use crate::request::{Config, PullRequest};
+use crate::request::{Config, PullRequest, Source};
 use crate::tail::Mark;
 
 /// Label: removed with the image that it names.
@@ -76,7 +76,7 @@ impl Transfer {
 
     /// Starts a pull, or joins an equal one that runs. Must be called inside a runtime.
     pub fn pull(&self, request: PullRequest) -> Pulling {
-        let target = request.repository.reference().to_string();
+        let target = request.source.shown();
         let transfer = self.inner.clone();
         let seat =
             self.inner
@@ -131,23 +131,27 @@ struct Found {
 impl Pull {
     async fn run(self: Arc<Self>) -> Result<Descriptor, Error> {
         let request = &self.request;
-        let shown = request.repository.reference().to_string();
-        self.job.stage("resolving");
-        self.progress.say(format!("Resolving from {shown}"));
-        let resolved = request
-            .repository
-            .resolve()
-            .await
-            .map_err(|source| Error::Registry {
-                act: "resolve image",
-                source,
-            })?;
-        let target = resolved.descriptor;
+        let shown = request.source.shown();
+        let (target, bytes) = match &request.source {
+            Source::Store(target) => ((**target).clone(), None),
+            Source::Registry(repository) => {
+                self.job.stage("resolving");
+                self.progress.say(format!("Resolving from {shown}"));
+                let resolved = repository
+                    .resolve()
+                    .await
+                    .map_err(|source| Error::Registry {
+                        act: "resolve image",
+                        source,
+                    })?;
+                (resolved.descriptor, resolved.bytes)
+            }
+        };
         self.job.stage("pulling");
         self.progress.say(format!("Pulling from {shown}"));
         self.progress
             .about("fetching image content", &self.root(), &target);
-        let found = self.walk(&target, resolved.bytes).await?;
+        let found = self.walk(&target, bytes).await?;
         for found in &found {
             self.content(found).await?;
         }
@@ -158,7 +162,7 @@ impl Pull {
 
     fn root(&self) -> String {
         match self.request.name.as_str() {
-            "" => self.request.repository.reference().to_string(),
+            "" => self.request.source.shown(),
             name => name.to_owned(),
         }
     }
@@ -257,22 +261,26 @@ impl Pull {
         let bytes = match (known, self.stored(descriptor).await?) {
             (_, Some(stored)) => stored,
             (Some(known), None) => known,
-            (None, None) => {
-                self.request
-                    .repository
-                    .manifest(descriptor)
-                    .await
-                    .map_err(|source| Error::Registry {
-                        act: "fetch manifest",
-                        source,
-                    })?
-            }
+            (None, None) => self.manifest(descriptor).await?,
         };
         let document = Document::parse(kind, &bytes).map_err(image)?;
         let labels = gc_labels(&children(&document), GcLabels::All);
         self.store_document(descriptor, parent, labels, bytes)
             .await?;
         Ok(Some(document))
+    }
+
+    async fn manifest(&self, descriptor: &Descriptor) -> Result<Bytes, Error> {
+        let Source::Registry(repository) = &self.request.source else {
+            return Err(Error::Missing {
+                digest: descriptor.digest.clone(),
+            });
+        };
+        let read = repository.manifest(descriptor).await;
+        read.map_err(|source| Error::Registry {
+            act: "fetch manifest",
+            source,
+        })
     }
 
     /// The content if the namespace has it and it is small enough to be a document.
@@ -399,7 +407,7 @@ impl Pull {
             };
             names.push((name, extra_labels.clone()));
         }
-        if names.is_empty() {
+        if names.is_empty() && matches!(request.source, Source::Registry(_)) {
             return Err(Error::NoName);
         }
         for (name, labels) in names {

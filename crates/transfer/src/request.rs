@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jobs::Jobs;
-use model::{Clock, Labels, Namespace, PlatformMatcher};
+use model::{Clock, Descriptor, Labels, Namespace, PlatformMatcher};
 use snapshots::Snapshotter;
 
 use crate::{Applier, Stores};
@@ -64,7 +64,25 @@ pub struct ExtraReference {
     pub add_digest: bool,
 }
 
-/// A pull.
+/// Where an image comes from.
+#[derive(Debug, Clone)]
+pub enum Source {
+    /// A registry.
+    Registry(registry::Repository),
+    /// The store has it all, and it is to be unpacked or named.
+    Store(Box<Descriptor>),
+}
+
+impl Source {
+    pub(crate) fn shown(&self) -> String {
+        match self {
+            Self::Registry(repository) => repository.reference().to_string(),
+            Self::Store(target) => target.digest.to_string(),
+        }
+    }
+}
+
+/// A pull, or the unpacking of an image that the store has.
 #[derive(Debug, Clone)]
 pub struct PullRequest {
     /// The namespace; pulls are joined within it only.
@@ -72,8 +90,8 @@ pub struct PullRequest {
     /// Who asks. Only pulls of equal identities are joined, because one's credentials serve both; `None` joins none.
     pub identity: Option<String>,
     /// What to pull and from where.
-    pub repository: registry::Repository,
-    /// The image's name in the store; may be empty if there are others.
+    pub source: Source,
+    /// The image's name in the store; may be empty if there are others, or if nothing is to be named.
     pub name: String,
     /// The image's labels.
     pub labels: Labels,
@@ -105,7 +123,7 @@ impl PullRequest {
             (
                 &self.namespace,
                 identity,
-                self.repository.reference(),
+                self.source.shown(),
                 (&self.name, &self.labels, &self.extra_references),
                 (&self.platforms, self.all_metadata, self.manifest_limit),
                 unpacks,

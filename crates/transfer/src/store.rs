@@ -43,8 +43,8 @@ pub trait Writing: fmt::Debug + Send {
     /// Bytes so far.
     fn offset(&self) -> u64;
 
-    /// The digest of the bytes so far.
-    fn digest(&self) -> Digest;
+    /// The digest of the bytes so far; `None` after a step that failed.
+    fn digest(&self) -> Option<Digest>;
 
     /// Another descriptor of the file that holds the bytes, for reading at offsets while the write runs.
     fn file(&self) -> Result<File, Error>;

@@ -7,6 +7,8 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use std::io::{PipeReader, PipeWriter};
 
+use tokio::sync::watch;
+
 use crate::Error;
 
 /// Bytes moved at once.
@@ -20,6 +22,8 @@ pub(crate) struct Mark(Arc<Shared>);
 struct Shared {
     state: Mutex<State>,
     changed: Condvar,
+    /// There is something to read, or never will be.
+    begun: watch::Sender<bool>,
 }
 
 #[derive(Debug, Default)]
@@ -47,6 +51,21 @@ impl Mark {
     pub(crate) fn new() -> (Writer, Self) {
         let mark = Self::default();
         (Writer(mark.clone()), mark)
+    }
+
+    /// A file that is whole.
+    pub(crate) fn whole(file: File, size: u64) -> Self {
+        let (writer, mark) = Self::new();
+        writer.begin(file, size);
+        writer.done();
+        mark
+    }
+
+    /// Waits until there may be something to read. Cancel-safe.
+    pub(crate) async fn begun(&self) {
+        let mut begun = self.0.begun.subscribe();
+        // The sender lives as long as we do.
+        drop(begun.wait_for(|begun| *begun).await);
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -121,15 +140,20 @@ impl Writer {
             state.file = Some(Arc::new(file));
             state.end = end;
         });
+        self.0.0.begun.send_replace(true);
     }
 
     pub(crate) fn advance(&self, end: u64) {
         self.0.change(|state| state.end = end);
     }
 
-    /// All bytes are there and verified.
+    /// All bytes are there and verified. Who read spoiled bytes before still has to begin again.
     pub(crate) fn done(self) {
-        self.0.change(|state| state.phase = Phase::Done);
+        self.0.change(|state| {
+            if state.phase == Phase::Growing {
+                state.phase = Phase::Done;
+            }
+        });
     }
 
     /// What was written so far was wrong; readers must begin again once all is there.
@@ -145,6 +169,7 @@ impl Drop for Writer {
                 state.phase = Phase::Failed;
             }
         });
+        self.0.0.begun.send_replace(true);
     }
 }
 

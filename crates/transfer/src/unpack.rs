@@ -2,6 +2,7 @@
 
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
+use std::time::Duration;
 
 use images::{Config, Manifest, chain_ids, media};
 use model::{Descriptor, Digest, ErrorKind, Kinded as _, Labels, Mount};
@@ -16,6 +17,8 @@ use crate::{Applied, Error, Session, Unpack};
 const LABEL_DIFF_ID: &str = "containerd.io/snapshot/diff-id";
 const LABEL_PARENT: &str = "containerd.io/snapshot/parent-chain-id";
 const LABEL_UNCOMPRESSED: &str = "containerd.io/uncompressed";
+/// How long a layer that can't be unpacked waits for the end of its download, which may say why.
+const GRACE: Duration = Duration::from_secs(1);
 /// Tries of a prepare that says both "exists" and "not found".
 const PREPARE_MAX: usize = 3;
 
@@ -28,7 +31,7 @@ struct Download {
 }
 
 impl Download {
-    /// Waits for the end; further calls return at once.
+    /// Waits for the end; further calls return at once. Cancel-safe.
     async fn finish(&mut self) -> Result<(), Error> {
         if self.over {
             return Ok(());
@@ -108,10 +111,9 @@ impl Pull {
             };
             let name = format!("sn://{}/{}", unpack.name, layer.chain_id);
             let _alone = self.transfer.locks.lock(name).await;
-            let Some((key, mounts)) = self.prepare(unpack, &layer).await? else {
+            let Some(snapshot) = self.prepare(unpack, &layer).await? else {
                 continue;
             };
-            let guard = Extraction::new(&unpack.snapshotter, key);
             // The first layer that is missing starts the downloads of all that follow.
             if downloads.is_empty() {
                 first = place;
@@ -122,16 +124,8 @@ impl Pull {
                 );
             }
             let download = &mut downloads[place - first];
-            let applied = self
-                .apply(&mut session, &layer, download, mounts, parent)
-                .await;
-            match applied {
-                Ok(applied) => self.commit(unpack, &layer, guard, &applied).await?,
-                Err(error) => {
-                    guard.remove().await;
-                    return Err(error);
-                }
-            }
+            self.layer(&mut session, unpack, &layer, snapshot, download, parent)
+                .await?;
         }
         // Layers that appeared by themselves after their download began.
         for download in downloads.iter_mut() {
@@ -157,7 +151,7 @@ impl Pull {
         &self,
         unpack: &Unpack,
         layer: &Layer<'_>,
-    ) -> Result<Option<(String, Vec<Mount>)>, Error> {
+    ) -> Result<Option<Extraction>, Error> {
         let sn = &unpack.snapshotter;
         let labels = snapshot_labels(unpack, layer);
         for _ in 0..PREPARE_MAX {
@@ -171,7 +165,7 @@ impl Pull {
                 .prepare(&key, layer.parent.map(Digest::as_str), labels.clone())
                 .await
             {
-                Ok(mounts) => return Ok(Some((key, mounts))),
+                Ok(mounts) => return Ok(Some(Extraction::new(sn, key, mounts))),
                 // It made the layer appear by itself; the next look finds it.
                 Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
                 Err(error) => return Err(Error::store("prepare extraction snapshot", key, error)),
@@ -185,17 +179,58 @@ impl Pull {
         }
     }
 
-    /// Unpacks behind the download; if that had to start over, once more after it.
+    /// Unpacks one layer into its snapshot and commits that.
+    async fn layer(
+        &self,
+        session: &mut Option<Box<dyn Session>>,
+        unpack: &Unpack,
+        layer: &Layer<'_>,
+        mut snapshot: Extraction,
+        download: &mut Download,
+        parent: &str,
+    ) -> Result<(), Error> {
+        // The first time behind the download. If that had to start over, what was unpacked is worth nothing, and
+        // the second time reads the blob.
+        for _ in 0..2 {
+            let applied = self
+                .apply(session, layer, download, &snapshot.mounts, parent)
+                .await;
+            match applied {
+                Ok(Some(applied)) => return self.commit(unpack, layer, snapshot, &applied).await,
+                Ok(None) => snapshot.remove().await,
+                Err(error) => {
+                    snapshot.remove().await;
+                    return Err(error);
+                }
+            }
+            let digest = &layer.descriptor.digest;
+            let file = self.request.stores.blobs.open(digest).await?;
+            download.mark = Mark::whole(file, layer.descriptor.size);
+            snapshot = match self.prepare(unpack, layer).await? {
+                Some(snapshot) => snapshot,
+                None => return Ok(()),
+            };
+        }
+        snapshot.remove().await;
+        Err(Error::Canceled {
+            target: layer.descriptor.digest.to_string(),
+        })
+    }
+
+    /// Unpacks while the bytes come; `None` if their download had to start over.
     async fn apply(
         &self,
         session: &mut Option<Box<dyn Session>>,
         layer: &Layer<'_>,
         download: &mut Download,
-        mounts: Vec<Mount>,
+        mounts: &[Mount],
         parent: &str,
-    ) -> Result<Applied, Error> {
+    ) -> Result<Option<Applied>, Error> {
         let part = Part::new(&self.progress, parent.to_owned(), layer.descriptor);
         let job = self.job.child("unpack", crate::ref_key(layer.descriptor));
+        job.waits_for(Some("the first bytes of the layer"));
+        // A worker that waits for its first byte would be taken for one that hangs.
+        download.mark.begun().await;
         job.stage("unpacking behind the download");
         let running = match session {
             Some(running) => running,
@@ -205,20 +240,39 @@ impl Pull {
         let mark = download.mark.clone();
         let feeder = tokio::task::spawn_blocking(move || mark.feed(writer));
         part.say("extracting", 0);
+        let mut hears = part.clone();
+        let progress = Box::new(move |bytes| hears.step("extracting", bytes));
+        let reader = OwnedFd::from(reader);
         let applied = running
-            .apply(layer.descriptor, OwnedFd::from(reader), &mounts)
+            .apply(layer.descriptor, reader, mounts, progress)
             .await;
-        if applied.is_err() {
-            // Its worker may be in the middle of anything.
-            *session = None;
+        // The download's failure says more than what the worker made of the bytes that it got; but a layer that
+        // can't be unpacked need not be downloaded to its end.
+        let applied = match applied {
+            Ok(applied) => {
+                download.finish().await?;
+                Ok(applied)
+            }
+            Err(error) => {
+                // Its worker may be in the middle of anything.
+                *session = None;
+                match tokio::time::timeout(GRACE, download.finish()).await {
+                    Ok(result) => result?,
+                    Err(_) => return Err(error),
+                }
+                Err(error)
+            }
+        };
+        match feeder.await {
+            Ok(Ok(())) => {}
+            Ok(Err(_)) => return Ok(None),
+            Err(_) => {
+                return Err(Error::Canceled {
+                    target: layer.descriptor.digest.to_string(),
+                });
+            }
         }
-        // The download's failure says more than what the worker made of the bytes that it got.
-        download.finish().await?;
-        let fed = feeder.await.map_err(|_| Error::Canceled {
-            target: layer.descriptor.digest.to_string(),
-        })?;
         let applied = applied?;
-        fed?;
         if applied.diff_id != *layer.diff_id {
             return Err(Error::WrongDiffId {
                 layer: layer.descriptor.digest.clone(),
@@ -227,7 +281,7 @@ impl Pull {
             });
         }
         part.whole("extracted");
-        Ok(applied)
+        Ok(Some(applied))
     }
 
     async fn commit(
@@ -316,13 +370,15 @@ fn snapshot_labels(unpack: &Unpack, layer: &Layer<'_>) -> Labels {
 struct Extraction {
     snapshotter: Arc<dyn Snapshotter>,
     key: Option<String>,
+    mounts: Vec<Mount>,
 }
 
 impl Extraction {
-    fn new(snapshotter: &Arc<dyn Snapshotter>, key: String) -> Self {
+    fn new(snapshotter: &Arc<dyn Snapshotter>, key: String, mounts: Vec<Mount>) -> Self {
         Self {
             snapshotter: snapshotter.clone(),
             key: Some(key),
+            mounts,
         }
     }
 

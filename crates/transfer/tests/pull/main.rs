@@ -17,7 +17,7 @@ use registry::{Anonymous, Client, Hosts, Scheme};
 use serde_json::json;
 use snapshots::Kind;
 use stores::{Book, Content, Disk, Hash, Shelf};
-use transfer::{Config, Error, ExtraReference, PullRequest, Stores, Transfer, Unpack};
+use transfer::{Config, Error, ExtraReference, PullRequest, Source, Stores, Transfer, Unpack};
 
 struct World {
     registry: Registry,
@@ -67,7 +67,7 @@ impl World {
         PullRequest {
             namespace: "test".parse::<Namespace>().unwrap(),
             identity: Some("me".into()),
-            repository,
+            source: Source::Registry(repository),
             name: reference.to_string(),
             labels: Labels::new(),
             extra_references: Vec::new(),
@@ -216,6 +216,36 @@ async fn content_that_is_there_is_unpacked_from_the_store() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_image_of_the_store_is_unpacked_without_a_registry() {
+    let world = World::new().await;
+    let pushed = world.push(2);
+    let from_store = |world: &World| PullRequest {
+        source: Source::Store(Box::new(pushed.manifest.clone())),
+        name: String::new(),
+        ..world.request("app:1")
+    };
+    let error = world
+        .transfer
+        .pull(from_store(&world))
+        .finish()
+        .await
+        .unwrap_err();
+    assert!(matches!(*error, Error::Missing { .. }), "{error}");
+    let mut request = world.request("app:1");
+    request.unpacks.clear();
+    world.transfer.pull(request).finish().await.unwrap();
+    let before = world.registry.requests().len();
+    world
+        .transfer
+        .pull(from_store(&world))
+        .finish()
+        .await
+        .unwrap();
+    assert_eq!(world.registry.requests().len(), before);
+    assert_eq!(*world.hash.applied.lock().unwrap(), pushed.diff_ids);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_snapshotter_that_has_the_layer_saves_the_download() {
     let world = World::new().await;
     let pushed = world.push(3);
@@ -307,6 +337,47 @@ async fn wrong_bytes_are_fetched_again() {
     assert!(world.pull("app:1").await.is_err());
     world.assert_nothing_named();
     world.pull("app:1").await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_mirror_that_lies_costs_time_only() {
+    let world = World::new().await;
+    let pushed = world.push(2);
+    let mirror = Registry::start().await;
+    mirror.fault("manifests", Fault::Status(404, vec![], String::new()));
+    mirror.fault(
+        format!("blobs/{}", pushed.layers[1].digest),
+        Fault::Body(
+            "application/octet-stream".into(),
+            vec![0; usize::try_from(pushed.layers[1].size).unwrap()],
+        ),
+    );
+    let mut request = world.request("app:1");
+    let mut hosts = Hosts::direct(world.registry.authority(), Some(Scheme::Http));
+    hosts
+        .hosts
+        .insert(0, registry::Host::new(Scheme::Http, mirror.authority()));
+    let reference = Reference::parse(&world.registry.name("app:1")).unwrap();
+    let client = Client::new(registry::Config::default()).unwrap();
+    request.source = Source::Registry(
+        client
+            .repository(&reference, &hosts, &(Arc::new(Anonymous) as _))
+            .unwrap(),
+    );
+    world.transfer.pull(request).finish().await.unwrap();
+    assert_eq!(mirror.count("GET", pushed.layers[1].digest.as_str()), 1);
+    assert_eq!(world.shelf.kinds().len(), 2);
+    assert!(
+        world
+            .shelf
+            .kinds()
+            .iter()
+            .all(|(_, kind)| *kind == Kind::Committed)
+    );
+    assert_eq!(
+        world.hash.applied.lock().unwrap().last(),
+        pushed.diff_ids.last()
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -12,7 +12,7 @@ use content::{Ingest, Local};
 use model::{Descriptor, Digest, ErrorKind, Kinded, Labels, Mount, SystemClock};
 use sha2::Digest as _;
 use snapshots::{CommitOptions, Info, Kind, Page, Snapshotter, Usage};
-use transfer::{Applied, Applier, Begin, Blobs, Error, Names, Session, Writing};
+use transfer::{Applied, Applier, Begin, Blobs, Error, Names, Progressed, Session, Writing};
 
 #[derive(Debug)]
 pub struct Disk {
@@ -102,8 +102,8 @@ impl Writing for Write {
         self.ingest.offset()
     }
 
-    fn digest(&self) -> Digest {
-        self.ingest.digest()
+    fn digest(&self) -> Option<Digest> {
+        Some(self.ingest.digest())
     }
 
     fn file(&self) -> Result<File, Error> {
@@ -302,6 +302,7 @@ impl Session for HashSession {
         _descriptor: &Descriptor,
         layer: OwnedFd,
         mounts: &[Mount],
+        _progress: Progressed,
     ) -> Result<Applied, Error> {
         assert_eq!(mounts.len(), 1);
         let read = tokio::task::spawn_blocking(move || {
