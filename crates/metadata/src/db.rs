@@ -223,6 +223,8 @@ impl Inner {
     pub(crate) fn orphan(&self, driver: String, id: SnapshotId) {
         let mut orphans = self.orphans.lock().unwrap_or_else(PoisonError::into_inner);
         orphans.push((driver, id));
+        drop(orphans);
+        self.pulse.beat(0, 1);
     }
 
     pub(crate) fn take_orphans(&self) -> Vec<(String, SnapshotId)> {
