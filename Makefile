@@ -22,7 +22,8 @@ setup:
 
 build:
 	cargo build --locked --release $(addprefix --package ,$(LARGE))
-	RUSTFLAGS='-C target-feature=+crt-static -C relocation-model=static' \
+	RUSTFLAGS='-C target-feature=+crt-static -C relocation-model=static' LIBSECCOMP_LINK_TYPE=static \
+		LIBSECCOMP_LIB_PATH=$$(pkg-config --variable=libdir libseccomp) \
 		cargo build --locked --release --target $(HOST) $(addprefix --package ,$(SMALL))
 	@mkdir -p $(STAGE)
 	@install -m 0755 $(addprefix target/release/,$(LARGE)) $(addprefix target/$(HOST)/release/,$(SMALL)) $(STAGE)/

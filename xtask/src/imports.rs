@@ -16,7 +16,7 @@ const TABLE: &[(&str, &[&str])] = &[
     ("proto", &[]),
     ("spec", &[]),
     ("sys", &["model"]),
-    ("ttrpc", &["proto"]),
+    ("ttrpc", &["model", "proto"]),
     ("jobs", &["model"]),
     ("api", &["model", "proto"]),
     ("content", &["model", "sys"]),
@@ -120,7 +120,10 @@ const TABLE: &[(&str, &[&str])] = &[
             "spec",
         ],
     ),
-    ("bench", &["api", "client", "model", "proto", "sys"]),
+    (
+        "bench",
+        &["api", "client", "model", "proto", "sys", "spec", "oci"],
+    ),
     ("xtask", &[]),
 ];
 

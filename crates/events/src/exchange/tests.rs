@@ -1,3 +1,5 @@
+//! Order, filters and limits of the exchange.
+
 use super::*;
 use model::SystemClock;
 use prost::encoding::{bool, btree_map, message, string};

@@ -1,3 +1,5 @@
+//! The filter language, case by case.
+
 use super::*;
 
 struct Entry {
