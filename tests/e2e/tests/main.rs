@@ -6,5 +6,8 @@
     reason = "tests talk to whoever runs them"
 )]
 
+mod crash;
+mod ctr;
 mod daemon;
 mod harness;
+mod hoist;

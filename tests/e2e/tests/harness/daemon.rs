@@ -1,65 +1,39 @@
 //! A daemon on a private socket and folders.
 
+use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use tempfile::TempDir;
 
-use super::{Leftovers, eventually, stage};
+use super::{Image, Leftovers, Run, architecture, busybox, eventually, leftovers, stage};
+
+/// The image that [`Daemon::with_busybox`] has.
+pub(crate) const BUSYBOX: &str = "hoist.test/busybox:latest";
+
+/// Daemons of this process so far.
+static COUNT: AtomicU32 = AtomicU32::new(0);
 
 /// A running `hoistd`; ends with everything that it started.
 pub(crate) struct Daemon {
     folder: TempDir,
+    namespace: String,
     child: Option<Child>,
-    before: Leftovers,
     environment: Vec<(String, String)>,
 }
 
-/// What a command answered.
-#[derive(Debug)]
-pub(crate) struct Run {
-    pub(crate) status: i32,
-    pub(crate) stdout: String,
-    pub(crate) stderr: String,
-}
-
-impl Run {
-    /// Runs a command to its end.
-    pub(crate) fn of(command: &mut Command) -> Self {
-        let output = command
-            .stdin(Stdio::null())
-            .output()
-            .unwrap_or_else(|error| panic!("{command:?}: {error}"));
-        Self {
-            status: output.status.code().unwrap_or(-1),
-            stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
-            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
-        }
-    }
-
-    /// The standard output of a command that succeeded.
-    #[track_caller]
-    pub(crate) fn ok(self) -> String {
-        assert_eq!(
-            self.status, 0,
-            "status {}\n{}\n{}",
-            self.status, self.stdout, self.stderr
-        );
-        self.stdout
-    }
-
-    /// The standard error of a command that failed.
-    #[track_caller]
-    pub(crate) fn fails(self) -> String {
-        assert_ne!(
-            self.status, 0,
-            "succeeded: {}\n{}",
-            self.stdout, self.stderr
-        );
-        self.stderr
-    }
+/// Names of what the stores have on disk.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub(crate) struct Disk {
+    /// Digests.
+    pub(crate) blobs: BTreeSet<String>,
+    /// Numbers of the overlay snapshotter.
+    pub(crate) snapshots: BTreeSet<String>,
+    /// Hashes of refs.
+    pub(crate) ingests: BTreeSet<String>,
 }
 
 impl Daemon {
@@ -70,24 +44,60 @@ impl Daemon {
 
     /// Starts a daemon whose environment has further variables.
     pub(crate) fn with_environment(environment: &[(&str, &str)]) -> Self {
+        let mut daemon = Self::prepared("", environment);
+        daemon.spawn();
+        daemon
+    }
+
+    /// Starts a daemon with a configuration file.
+    pub(crate) fn with_config(text: &str) -> Self {
+        let mut daemon = Self::prepared(text, &[]);
+        daemon.spawn();
+        daemon
+    }
+
+    /// Starts a daemon that has an image of busybox, [`BUSYBOX`].
+    pub(crate) fn with_busybox() -> Self {
+        let daemon = Self::start();
+        daemon.import(&busybox(&[architecture()]), "hoist.test/busybox");
+        daemon
+    }
+
+    /// The folders and the configuration, without a process.
+    pub(crate) fn prepared(config: &str, environment: &[(&str, &str)]) -> Self {
         let folder = tempfile::Builder::new()
             .prefix("hoist-e2e-")
             .tempdir()
             .expect("a temporary folder");
-        let mut daemon = Self {
-            before: Leftovers::now(folder.path()),
+        fs::write(folder.path().join("config.toml"), config).expect("the configuration");
+        let count = COUNT.fetch_add(1, Ordering::Relaxed);
+        Self {
             folder,
+            // A namespace names cgroups, which are the machine's: no two daemons of tests share one.
+            namespace: format!("e2e-{}-{count}", std::process::id()),
             child: None,
             environment: environment
                 .iter()
                 .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
                 .collect(),
-        };
-        daemon.spawn();
-        daemon
+        }
+    }
+
+    /// The command that starts the daemon.
+    pub(crate) fn command(&self) -> Command {
+        let mut command = Command::new(stage().join("hoistd"));
+        command
+            .args(["--root".as_ref(), self.path("root").as_os_str()])
+            .args(["--state".as_ref(), self.path("state").as_os_str()])
+            .args(["--address".as_ref(), self.socket().as_os_str()])
+            .args(["--config".as_ref(), self.path("config.toml").as_os_str()])
+            .args(["--log-level", "debug"])
+            .envs(self.environment.iter().map(|(key, value)| (key, value)));
+        command
     }
 
     /// Starts the daemon again on the same folders.
+    #[track_caller]
     pub(crate) fn spawn(&mut self) {
         assert!(self.child.is_none(), "the daemon runs already");
         let log = File::options()
@@ -95,12 +105,8 @@ impl Daemon {
             .append(true)
             .open(self.log_path())
             .expect("the log opens");
-        let child = Command::new(stage().join("hoistd"))
-            .args(["--root".as_ref(), self.path("root").as_os_str()])
-            .args(["--state".as_ref(), self.path("state").as_os_str()])
-            .args(["--address".as_ref(), self.socket().as_os_str()])
-            .args(["--config", "/dev/null", "--log-level", "debug"])
-            .envs(self.environment.iter().map(|(key, value)| (key, value)))
+        let child = self
+            .command()
             .stdin(Stdio::null())
             .stdout(log.try_clone().expect("the log is shared"))
             .stderr(log)
@@ -126,6 +132,11 @@ impl Daemon {
         self.path("hoist.sock")
     }
 
+    /// The namespace in which the test's clients work.
+    pub(crate) fn namespace(&self) -> &str {
+        &self.namespace
+    }
+
     fn log_path(&self) -> PathBuf {
         self.path("hoistd.log")
     }
@@ -143,7 +154,10 @@ impl Daemon {
     /// Debian's `ctr` on the daemon's socket.
     pub(crate) fn ctr_command(&self) -> Command {
         let mut command = Command::new("ctr");
-        command.arg("--address").arg(self.socket());
+        command
+            .arg("--address")
+            .arg(self.socket())
+            .args(["--namespace", &self.namespace]);
         command
     }
 
@@ -153,10 +167,20 @@ impl Daemon {
         Run::of(self.ctr_command().args(arguments.split_whitespace()))
     }
 
+    /// Runs `ctr` with arguments split at spaces and one more that may have some, such as a script.
+    #[track_caller]
+    pub(crate) fn ctr_with(&self, arguments: &str, last: &str) -> Run {
+        let mut command = self.ctr_command();
+        Run::of(command.args(arguments.split_whitespace()).arg(last))
+    }
+
     /// Our command line program on the daemon's socket.
     pub(crate) fn hoist_command(&self) -> Command {
         let mut command = Command::new(stage().join("hoist"));
-        command.arg("--address").arg(self.socket());
+        command
+            .arg("--address")
+            .arg(self.socket())
+            .args(["--namespace", &self.namespace]);
         command
     }
 
@@ -164,6 +188,59 @@ impl Daemon {
     #[track_caller]
     pub(crate) fn hoist(&self, arguments: &str) -> Run {
         Run::of(self.hoist_command().args(arguments.split_whitespace()))
+    }
+
+    /// Runs `hoist` with arguments split at spaces and one more that may have some, such as a script.
+    #[track_caller]
+    pub(crate) fn hoist_with(&self, arguments: &str, last: &str) -> Run {
+        let mut command = self.hoist_command();
+        Run::of(command.args(arguments.split_whitespace()).arg(last))
+    }
+
+    /// Imports an image as `<base>:latest`.
+    #[track_caller]
+    pub(crate) fn import(&self, image: &Image, base: &str) {
+        let mut command = self.ctr_command();
+        command.args(["image", "import", "--base-name", base]);
+        Run::of(command.arg(image.archive())).ok();
+    }
+
+    /// What the stores have on disk.
+    pub(crate) fn disk(&self) -> Disk {
+        let names = |folder: &str| -> BTreeSet<String> {
+            let entries = fs::read_dir(self.path("root").join(folder));
+            let entries = entries.into_iter().flatten().flatten();
+            entries
+                .map(|entry| entry.file_name().to_string_lossy().into_owned())
+                .collect()
+        };
+        let blobs = names("io.containerd.content.v1.content/blobs/sha256");
+        Disk {
+            blobs: blobs.iter().map(|hex| format!("sha256:{hex}")).collect(),
+            snapshots: names("io.containerd.snapshotter.v1.overlayfs/snapshots"),
+            ingests: names("io.containerd.content.v1.content/ingest"),
+        }
+    }
+
+    /// Has one round of the collector, which takes what no name needs.
+    #[track_caller]
+    pub(crate) fn sweep(&self) {
+        self.ctr("leases create --id sweep").ok();
+        self.ctr("leases delete --sync sweep").ok();
+    }
+
+    /// Asserts that the stores come to have nothing else on disk.
+    #[track_caller]
+    pub(crate) fn holds_only(&self, but: &Disk) {
+        let mut disk = self.disk();
+        for _ in 0..300 {
+            if disk == *but {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(10));
+            disk = self.disk();
+        }
+        assert_eq!(disk, *but);
     }
 
     /// Ends the daemon as the service manager does; containers go on.
@@ -183,7 +260,7 @@ impl Daemon {
         child.wait().expect("it is waited for");
     }
 
-    /// Ends the daemon and asserts that nothing is left but its folders.
+    /// Ends the daemon and asserts that nothing is left but its folders, and in those no bundle.
     #[track_caller]
     pub(crate) fn finish(mut self) {
         if self.child.is_some() {
@@ -191,13 +268,30 @@ impl Daemon {
         }
         let mut left = Vec::new();
         for _ in 0..200 {
-            left = Leftovers::now(self.folder.path()).since(&self.before);
+            left = self.left();
             if left.is_empty() {
+                leftovers::sweep(&self.namespace);
                 return;
             }
             std::thread::sleep(Duration::from_millis(10));
         }
         panic!("left behind: {left:#?}\n{}", self.log());
+    }
+
+    fn left(&self) -> Vec<String> {
+        let mut left = Leftovers::now(self.folder.path(), &self.namespace).lines();
+        let bundles = self
+            .path("state/io.containerd.runtime.v2.task")
+            .join(&self.namespace);
+        for bundle in fs::read_dir(bundles).into_iter().flatten().flatten() {
+            left.push(format!("bundle {}", bundle.path().display()));
+        }
+        for socket in [self.socket(), self.path("hoist.sock.ttrpc")] {
+            if socket.exists() {
+                left.push(format!("socket {}", socket.display()));
+            }
+        }
+        left
     }
 
     /// The folder of everything.
@@ -215,8 +309,16 @@ impl Drop for Daemon {
         if std::thread::panicking() {
             eprintln!("--- hoistd's log ---\n{}", self.log());
         }
-        // A failed test must not harm the next one: only what lies in our own folder is ended.
-        Leftovers::now(self.folder.path()).end();
+        // A failed test must not harm the next one: only what lies in our own folder or namespace is ended.
+        for _ in 0..20 {
+            let left = Leftovers::now(self.folder.path(), &self.namespace);
+            if left.lines().is_empty() {
+                break;
+            }
+            left.end();
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        leftovers::sweep(&self.namespace);
     }
 }
 

@@ -1,7 +1,7 @@
-//! Debian's registry program on a free port of the loopback interface.
+//! Debian's registry program on a free port.
 
 use std::fs;
-use std::net::TcpListener;
+use std::net::{IpAddr, Ipv4Addr, TcpListener, UdpSocket};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
@@ -24,6 +24,7 @@ pub(crate) enum Security {
 pub(crate) struct Registry {
     folder: TempDir,
     child: Child,
+    host: IpAddr,
     port: u16,
     security: Security,
 }
@@ -35,7 +36,12 @@ impl Registry {
             .prefix("hoist-registry-")
             .tempdir()
             .expect("a temporary folder");
-        let port = free_port();
+        // Clients speak plain HTTP to the loopback interface whatever they are told.
+        let host = match security {
+            Security::Tls => own_address(),
+            _ => Ipv4Addr::LOCALHOST.into(),
+        };
+        let port = free_port(host);
         let path = |name: &str| folder.path().join(name).display().to_string();
         let guard = match security {
             Security::Open => String::new(),
@@ -49,7 +55,7 @@ impl Registry {
                 )
             }
             Security::Tls => {
-                certify(folder.path());
+                certify(folder.path(), host);
                 String::new()
             }
         };
@@ -64,7 +70,7 @@ impl Registry {
         };
         let config = format!(
             "version: 0.1\nlog: {{level: error, accesslog: {{disabled: true}}}}\n\
-             storage: {{filesystem: {{rootdirectory: {}}}}}\nhttp: {{addr: \"127.0.0.1:{port}\"{tls}}}\n{guard}",
+             storage: {{filesystem: {{rootdirectory: {}}}}}\nhttp: {{addr: \"{host}:{port}\"{tls}}}\n{guard}",
             path("store")
         );
         fs::write(path("config.yml"), config).expect("the configuration is written");
@@ -79,18 +85,19 @@ impl Registry {
         let registry = Self {
             folder,
             child,
+            host,
             port,
             security,
         };
         eventually("the registry serves", Duration::from_secs(20), || {
-            std::net::TcpStream::connect(("127.0.0.1", port)).is_ok()
+            std::net::TcpStream::connect((host, port)).is_ok()
         });
         registry
     }
 
     /// The name of an image here.
     pub(crate) fn name(&self, image: &str) -> String {
-        format!("127.0.0.1:{}/{image}", self.port)
+        format!("{}:{}/{image}", self.host, self.port)
     }
 
     /// The certificate that signed the registry's.
@@ -129,17 +136,32 @@ impl Drop for Registry {
 }
 
 /// A port that nobody listens on; a registry that loses the race for it fails its test loudly.
-fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0")
+fn free_port(host: IpAddr) -> u16 {
+    TcpListener::bind((host, 0))
         .and_then(|socket| socket.local_addr())
         .expect("a free port")
         .port()
 }
 
-fn certify(folder: &std::path::Path) {
-    let script = "openssl req -x509 -newkey rsa:2048 -nodes -keyout ca.key -out ca.crt -days 2 -subj /CN=hoist-test &&
+/// The address under which this machine would speak to others; nothing is sent.
+fn own_address() -> IpAddr {
+    let socket = UdpSocket::bind(("0.0.0.0", 0)).expect("a socket");
+    let found = socket
+        .connect(("192.0.2.1", 9))
+        .and_then(|()| socket.local_addr());
+    match found {
+        Ok(address) => address.ip(),
+        Err(error) => {
+            println!("SKIPPED in part: no address but loopback's ({error}), so TLS is tried there");
+            Ipv4Addr::LOCALHOST.into()
+        }
+    }
+}
+
+fn certify(folder: &std::path::Path, host: IpAddr) {
+    let script = format!("openssl req -x509 -newkey rsa:2048 -nodes -keyout ca.key -out ca.crt -days 2 -subj /CN=hoist-test &&
         openssl req -newkey rsa:2048 -nodes -keyout server.key -out server.csr -subj /CN=localhost &&
-        printf 'subjectAltName=DNS:localhost,IP:127.0.0.1' > names &&
-        openssl x509 -req -in server.csr -CA ca.crt -CAkey ca.key -CAcreateserial -out server.crt -days 2 -extfile names";
-    Run::of(Command::new("sh").args(["-c", script]).current_dir(folder)).ok();
+        printf 'subjectAltName=DNS:localhost,IP:{host}' > names &&
+        openssl x509 -req -in server.csr -CA ca.crt -CAkey ca.key -CAcreateserial -out server.crt -days 2 -extfile names");
+    Run::of(Command::new("sh").args(["-c", &script]).current_dir(folder)).ok();
 }
