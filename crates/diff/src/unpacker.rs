@@ -196,9 +196,12 @@ impl Session {
         }
         let failed = || Error::io("start", b"unpack worker");
         let (ours, theirs) = fdpass::pair().map_err(failed())?;
-        let program = self.image.exec_path();
-        let mut helper = spawn::spawn(&program, OsStr::new("hoist-unpack"), &[theirs.as_fd()])
-            .map_err(failed())?;
+        let mut helper = spawn::spawn(
+            self.image.as_fd(),
+            OsStr::new("hoist-unpack"),
+            &[theirs.as_fd()],
+        )
+        .map_err(failed())?;
         drop(theirs);
         let registration = self.register(&helper)?;
         let outcome = Conversation {

@@ -55,6 +55,9 @@ impl SealedImage {
     }
 
     /// The path under which this process and its children before their exec can execute the image.
+    ///
+    /// It names a descriptor by its number: a child that places descriptors of its own must not reuse that number
+    /// before its exec ([`crate::spawn`] sees to that).
     pub fn exec_path(&self) -> PathBuf {
         PathBuf::from(format!("/proc/self/fd/{}", self.fd.as_raw_fd()))
     }

@@ -8,7 +8,6 @@ use std::ffi::OsStr;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
-use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -27,14 +26,14 @@ pub struct Helper {
     done: Option<ExitStatus>,
 }
 
-/// Starts `program` with an empty environment, in a new session, `/` as its working directory.
+/// Starts the program open as `image` with an empty environment, in a new session, `/` as its working directory.
 ///
 /// `fds` become descriptors 3, 4, …; all others except standard error (a pipe) are closed. The helper dies
 /// with the calling **thread**, so that thread must outlive it.
 ///
 /// # Errors
 /// Those of fork, exec and `pidfd_open`; `InvalidInput` for more than 64 descriptors.
-pub fn spawn(program: &Path, name: &OsStr, fds: &[BorrowedFd<'_>]) -> io::Result<Helper> {
+pub fn spawn(image: BorrowedFd<'_>, name: &OsStr, fds: &[BorrowedFd<'_>]) -> io::Result<Helper> {
     if fds.len() > 64 {
         return Err(io::Error::new(
             io::ErrorKind::InvalidInput,
@@ -46,8 +45,10 @@ pub fn spawn(program: &Path, name: &OsStr, fds: &[BorrowedFd<'_>]) -> io::Result
         .map(|fd| rustix::io::fcntl_dupfd_cloexec(fd, MOVE_ABOVE))
         .collect::<Result<Vec<OwnedFd>, _>>()?;
     let sources: Vec<RawFd> = moved.iter().map(AsRawFd::as_raw_fd).collect();
+    // The child opens the image by its number after the descriptors have taken theirs: it must not be one of them.
+    let image = rustix::io::fcntl_dupfd_cloexec(image, MOVE_ABOVE)?;
     let parent = rustix::process::getpid();
-    let mut command = Command::new(program);
+    let mut command = Command::new(format!("/proc/self/fd/{}", image.as_raw_fd()));
     command
         .arg0(name)
         .env_clear()
@@ -207,23 +208,43 @@ impl Drop for Helper {
 mod tests {
     use super::*;
 
+    fn image(path: &str) -> std::fs::File {
+        std::fs::File::open(path).unwrap()
+    }
+
     #[test]
     fn a_helper_sees_only_its_descriptors_and_no_environment() {
         let (left, right) = crate::fdpass::pair().unwrap();
-        let extra = rustix::io::dup(&right).unwrap();
-        let mut helper = spawn(Path::new("/bin/sh"), OsStr::new("sh"), &[right.as_fd()]).unwrap();
-        drop((right, extra));
+        let shell = image("/bin/sh");
+        let mut helper = spawn(shell.as_fd(), OsStr::new("sh"), &[right.as_fd()]).unwrap();
+        drop(right);
         // The shell reads an empty standard input and ends; then the only other end of the pair is gone.
         assert!(helper.wait().unwrap().success());
         assert_eq!(crate::fdpass::receive(&left, &mut [0; 1]).unwrap().0, 0);
     }
 
     #[test]
+    fn an_image_below_the_given_descriptors_is_still_found() {
+        let shell = image("/bin/sh");
+        // More descriptors than numbers below the image's: one of them takes its number in the child.
+        let fds = vec![shell.as_fd(); 60];
+        assert!(shell.as_raw_fd() < 63, "opened too late for this test");
+        let mut helper = spawn(shell.as_fd(), OsStr::new("sh"), &fds).unwrap();
+        assert!(helper.wait().unwrap().success());
+        let (left, right) = crate::fdpass::pair().unwrap();
+        let fds = vec![right.as_fd(); 60];
+        let mut helper = spawn(shell.as_fd(), OsStr::new("sh"), &fds).unwrap();
+        assert!(helper.wait().unwrap().success());
+        drop(left);
+    }
+
+    #[test]
     fn dropping_kills_and_reaps() {
         let (_left, right) = crate::fdpass::pair().unwrap();
-        let helper = spawn(Path::new("/bin/cat"), OsStr::new("cat"), &[right.as_fd()]).unwrap();
+        let cat = image("/bin/cat");
+        let helper = spawn(cat.as_fd(), OsStr::new("cat"), &[right.as_fd()]).unwrap();
         let pid = helper.child.id();
         drop(helper);
-        assert!(!Path::new(&format!("/proc/{pid}")).exists());
+        assert!(!std::path::Path::new(&format!("/proc/{pid}")).exists());
     }
 }
