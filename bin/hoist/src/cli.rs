@@ -16,7 +16,6 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 pub(crate) struct Cli {
     /// The daemon's socket.
     #[arg(
-        short,
         long,
         global = true,
         value_name = "SOCKET",
@@ -325,4 +324,14 @@ pub(crate) struct EventsArgs {
     /// Only what matches, in containerd's filter language.
     #[arg(long, value_name = "FILTER")]
     pub filter: Vec<String>,
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    #[test]
+    fn no_two_options_share_a_name() {
+        super::Cli::command().debug_assert();
+    }
 }
