@@ -41,7 +41,7 @@ pub(crate) struct Daemon {
     pub(crate) jobs: Jobs,
     pub(crate) tasks: Tasks,
     pub(crate) transfer: transfer::Transfer,
-    pub(crate) registry: registry::Client,
+    pub(crate) registry: registry::Config,
     pub(crate) unpacker: diff::Unpacker,
     pub(crate) uuid: String,
     background: tokio::sync::Mutex<JoinSet<()>>,
@@ -74,10 +74,10 @@ pub(crate) async fn assemble(config: &Config, ledger: &mut Ledger) -> anyhow::Re
     restore(&db, &shims).await;
     let transfer = transfer(config, &unpacker, &jobs, &clock);
     ledger.ready("io.containerd.transfer.v1", "local");
-    let registry = registry::Client::new(registry::Config {
+    let registry = registry::Config {
         proxies: proxies(),
         ..registry::Config::default()
-    })?;
+    };
     ledger.ready("io.containerd.streaming.v1", "manager");
     note_services(ledger);
     let uuid = uuid(config)?;

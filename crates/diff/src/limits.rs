@@ -40,7 +40,7 @@ impl Default for Limits {
             tar_bytes: 100 << 30,
             layer_bytes: 100 << 30,
             ratio: 200,
-            ratio_free_bytes: 1 << 30,
+            ratio_free_bytes: 512 << 20,
             entries: 5_000_000,
         }
     }

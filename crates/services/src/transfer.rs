@@ -5,7 +5,7 @@
 mod credentials;
 
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use api::containerd::services::transfer::v1::transfer_server::Transfer as Service_;
 use api::{from_wire, headers, status, to_wire};
@@ -24,12 +24,30 @@ use transfer::{
 
 use crate::streaming::Streams;
 
+/// A client of registries, made when the first pull needs it: reading the host's certificates takes longer than the
+/// rest of a daemon's start.
+#[derive(Debug, Clone)]
+struct Lazy {
+    config: registry::Config,
+    made: Arc<OnceLock<registry::Client>>,
+}
+
+impl Lazy {
+    fn get(&self) -> Result<&registry::Client, Status> {
+        if let Some(client) = self.made.get() {
+            return Ok(client);
+        }
+        let client = registry::Client::new(self.config.clone()).map_err(status::of)?;
+        Ok(self.made.get_or_init(|| client))
+    }
+}
+
 /// What the service works with.
 #[derive(Debug, Clone)]
 pub struct Service {
     db: Arc<Db>,
     transfer: Transfer,
-    client: registry::Client,
+    client: Lazy,
     host_folders: Vec<PathBuf>,
     streams: Streams,
     clock: Arc<dyn Clock>,
@@ -40,7 +58,7 @@ impl Service {
     pub fn new(
         db: Arc<Db>,
         transfer: Transfer,
-        client: registry::Client,
+        registry: registry::Config,
         host_folders: Vec<PathBuf>,
         streams: Streams,
         clock: Arc<dyn Clock>,
@@ -48,7 +66,10 @@ impl Service {
         Self {
             db,
             transfer,
-            client,
+            client: Lazy {
+                config: registry,
+                made: Arc::default(),
+            },
             host_folders,
             streams,
             clock,
@@ -71,6 +92,7 @@ impl Service {
         let hosts = self.hosts(&reference, &resolver).await?;
         let repository = self
             .client
+            .get()?
             .repository(&reference, &hosts, &credentials)
             .map_err(status::of)?;
         let platforms = store.platforms.into_iter().map(from_wire::platform);
