@@ -88,9 +88,10 @@ impl Daemon {
     async fn answers(&mut self, began: Instant) -> anyhow::Result<()> {
         loop {
             if let Ok(client) = self.connect().await
-                && client.version().version(()).await.is_ok() {
-                    return Ok(());
-                }
+                && client.version().version(()).await.is_ok()
+            {
+                return Ok(());
+            }
             if let Some(status) = self
                 .child
                 .as_mut()
