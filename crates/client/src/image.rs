@@ -33,6 +33,18 @@ impl Image {
     }
 }
 
+impl Image {
+    /// Checks what a container would take from the configuration, which is the image's and not ours.
+    pub fn check_runnable(&self) -> Result<(), Error> {
+        let invalid = |error: &dyn std::error::Error| Error::Invalid {
+            what: format!("image {:?}: {error}", self.record.name),
+        };
+        let bytes = serde_json::to_vec(&self.config).map_err(|error| invalid(&error))?;
+        let config = images::Config::parse(&bytes).map_err(|error| invalid(&error))?;
+        config.check_runnable().map_err(|error| invalid(&error))
+    }
+}
+
 impl Client {
     /// The record of an image; `None` when there is none of this name.
     pub async fn image_record(&self, name: &str) -> Result<Option<Record>, Error> {

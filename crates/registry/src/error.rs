@@ -174,6 +174,14 @@ pub enum Error {
         /// What came.
         actual: Digest,
     },
+    /// Every host that may answer has sent something else under this digest before.
+    #[error("{host} has nothing but content with another digest for {digest}")]
+    Distrusted {
+        /// The host that the reference names.
+        host: String,
+        /// What was asked for.
+        digest: Digest,
+    },
     /// Every host failed.
     #[error("every host failed for {reference}: {summary}")]
     AllHosts {
@@ -218,7 +226,9 @@ impl Kinded for Error {
             Self::NotFound { .. } => ErrorKind::NotFound,
             Self::Unauthenticated { .. } | Self::Credentials { .. } => ErrorKind::Unauthenticated,
             Self::TooLarge { .. } => ErrorKind::ResourceExhausted,
-            Self::Length { .. } | Self::WrongDigest { .. } => ErrorKind::FailedPrecondition,
+            Self::Length { .. } | Self::WrongDigest { .. } | Self::Distrusted { .. } => {
+                ErrorKind::FailedPrecondition
+            }
             Self::AllHosts { source, .. } => source.kind(),
             Self::Status { .. }
             | Self::Challenge { .. }

@@ -128,6 +128,8 @@ pub(crate) struct Tour<'a> {
     capability: &'static str,
     left: VecDeque<&'a Endpoint>,
     errors: Vec<Error>,
+    /// The digest for which a host that may answer sent something else before.
+    spoiled: Option<Digest>,
 }
 
 impl<'a> Tour<'a> {
@@ -149,6 +151,10 @@ impl<'a> Tour<'a> {
 
     /// What all the failures together mean.
     pub(crate) fn end(self) -> Error {
+        if let (true, Some(digest)) = (self.errors.is_empty(), self.spoiled) {
+            let host = self.inner.reference.host().into();
+            return Error::Distrusted { host, digest };
+        }
         self.inner.summary(self.errors, self.capability)
     }
 }
@@ -162,15 +168,20 @@ impl Inner {
         digest: Option<&Digest>,
     ) -> Tour<'_> {
         let trusted = |index| digest.is_none_or(|digest| !self.is_distrusted(index, digest));
-        let able = self
-            .endpoints
+        let endpoints = self.endpoints.iter().enumerate();
+        let able: Vec<_> = endpoints
+            .filter(|(_, endpoint)| may(&endpoint.host.capabilities))
+            .collect();
+        let trusted: VecDeque<_> = able
             .iter()
-            .enumerate()
-            .filter(|(index, endpoint)| may(&endpoint.host.capabilities) && trusted(*index));
+            .filter(|(index, _)| trusted(*index))
+            .map(|(_, endpoint)| *endpoint)
+            .collect();
         Tour {
             inner: self,
             capability,
-            left: able.map(|(_, endpoint)| endpoint).collect(),
+            spoiled: digest.filter(|_| trusted.len() < able.len()).cloned(),
+            left: trusted,
             errors: Vec::new(),
         }
     }
