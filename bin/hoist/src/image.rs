@@ -89,6 +89,7 @@ pub(crate) async fn ensure(
             key: chain.clone(),
         };
         if client.snapshots().stat(request).await.is_ok() {
+            image.check_runnable()?;
             return Ok((image, chain));
         }
     }
@@ -99,6 +100,7 @@ pub(crate) async fn ensure(
         .await?
         .context("the daemon pulled the image, but does not list it")?;
     let image = client.read_image(record, &wanted).await?;
+    image.check_runnable()?;
     let chain = image.chain_id(sha256).context("the image has no layers")?;
     Ok((image, chain))
 }

@@ -14,7 +14,6 @@ mod session;
 mod suggest;
 mod terminal;
 
-use std::io::Write as _;
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -45,8 +44,7 @@ fn main() -> ExitCode {
 }
 
 fn complain(message: &str, status: u8) -> ExitCode {
-    // Nobody is left to tell when standard error is gone.
-    let _unheard = writeln!(std::io::stderr(), "hoist: {message}");
+    output::complain(message);
     ExitCode::from(status)
 }
 

@@ -13,6 +13,12 @@ pub(crate) fn print(text: &str) -> io::Result<()> {
     }
 }
 
+/// Tells on standard error what went wrong.
+pub(crate) fn complain(message: &str) {
+    // Nobody is left to tell when standard error is gone.
+    let _unheard = writeln!(io::stderr(), "hoist: {message}");
+}
+
 /// Rows under a heading, in columns as wide as their widest cell.
 pub(crate) fn table(heading: &[&str], rows: &[Vec<String>]) -> String {
     let mut widths: Vec<usize> = heading.iter().map(|cell| cell.chars().count()).collect();

@@ -50,7 +50,7 @@ pub(crate) async fn ps(context: &Context, args: &PsArgs) -> anyhow::Result<()> {
                 let mut row = vec![
                     container.id.clone(),
                     container.image.clone(),
-                    command(&container),
+                    shortened(command(&container)),
                     created,
                     status.to_owned(),
                 ];
@@ -108,10 +108,13 @@ fn command(container: &Container) -> String {
         .spec
         .as_ref()
         .and_then(|spec| serde_json::from_slice::<Spec>(&spec.value).ok());
-    let args = spec
-        .and_then(|spec| spec.process)
+    spec.and_then(|spec| spec.process)
         .map(|process| process.args.join(" "))
-        .unwrap_or_default();
+        .unwrap_or_default()
+}
+
+/// As much of a command as a table shows.
+fn shortened(args: String) -> String {
     if args.chars().count() > COMMAND_CHARS_MAX {
         return format!(
             "{}…",

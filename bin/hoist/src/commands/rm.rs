@@ -98,7 +98,12 @@ async fn remove_container(
     }
 }
 
-async fn snapshot(context: &Context, snapshotter: &str, key: &str) -> anyhow::Result<()> {
+/// Removes a snapshot that may be gone already.
+pub(crate) async fn snapshot(
+    context: &Context,
+    snapshotter: &str,
+    key: &str,
+) -> anyhow::Result<()> {
     let request = RemoveSnapshotRequest {
         snapshotter: snapshotter.to_owned(),
         key: key.to_owned(),

@@ -2,8 +2,8 @@
 
 use std::process::ExitCode;
 
-use anyhow::Context as _;
-use client::{Error, Image};
+use anyhow::{Context as _, bail};
+use client::{Client, Error, Image};
 use model::{ContainerId, Labels, Platform};
 use oci::{Chain, Options, Privileges, SeccompChoice};
 use proto::containerd::services::containers::v1::container::Runtime;
@@ -14,9 +14,10 @@ use proto::containerd::services::tasks::v1::{CreateTaskRequest, DeleteTaskReques
 use proto::containerd::types::Mount;
 use proto::typeurl;
 use spec::runtime::Spec;
+use tonic::Code;
 
 use crate::cli::{Network, RunArgs};
-use crate::commands::rm::remove;
+use crate::commands::rm::{remove, snapshot};
 use crate::context::{Context, SNAPSHOTTER};
 use crate::fifo::Fifos;
 use crate::session::{Attached, Ended, Session};
@@ -34,6 +35,8 @@ pub(crate) async fn run(context: &Context, args: RunArgs) -> anyhow::Result<Exit
     ContainerId::new(id.as_str()).context("--name")?;
     let lease = image::lease(&context.client).await?;
     let created = create(context, &args, &id, &lease).await;
+    // What bears the name belongs to somebody else until our own record stands.
+    let owned = created.is_ok();
     let ended = match created {
         Ok(mounts) => start(context, &args, &id, mounts).await,
         Err(error) => Err(error),
@@ -49,14 +52,41 @@ pub(crate) async fn run(context: &Context, args: RunArgs) -> anyhow::Result<Exit
         .await
         .map_err(Error::call("delete the lease"));
     let failed = ended.is_err();
-    if failed || (args.rm && matches!(ended, Ok(Ended::Exited(_))) && !args.detach) {
+    if owned && (failed || (args.rm && matches!(ended, Ok(Ended::Exited(_))) && !args.detach)) {
         let removed = remove(context, &id, true).await;
         if !failed {
             removed?;
         }
     }
     released?;
-    Ok(ended?.code())
+    match ended {
+        Ok(ended) => Ok(ended.code()),
+        Err(error) => refused(error),
+    }
+}
+
+/// A command that is not there or may not run has a status of its own, as with docker and in a shell.
+fn refused(error: anyhow::Error) -> anyhow::Result<ExitCode> {
+    let status = error.downcast_ref().and_then(command_status);
+    let Some(status) = status else {
+        return Err(error);
+    };
+    output::complain(&format!("{error:#}"));
+    Ok(ExitCode::from(status))
+}
+
+/// 127 for a command that is not there, 126 for one that may not run.
+pub(crate) fn command_status(error: &Error) -> Option<u8> {
+    let Error::Call { status, .. } = error else {
+        return None;
+    };
+    // The runtime begins so when the failure is the command's and not a mount's or a snapshot's.
+    let of_command = status.message().contains("exec: \"");
+    match status.code() {
+        Code::NotFound if of_command => Some(127),
+        Code::PermissionDenied if of_command => Some(126),
+        _ => None,
+    }
 }
 
 /// Makes snapshot and container; returns the mounts of the root file system.
@@ -80,18 +110,39 @@ async fn create(
         parent: chain,
         ..Default::default()
     };
-    let act = format!("prepare the root file system of {id:?}");
-    let mounts = client
-        .snapshots()
-        .prepare(prepare)
-        .await
-        .map_err(Error::call(act))?
-        .into_inner()
-        .mounts;
-    let spec = specification(context, args, id, &image, &mounts)?;
+    let mounts = match client.snapshots().prepare(prepare).await {
+        Ok(prepared) => prepared.into_inner().mounts,
+        Err(status) if status.code() == Code::AlreadyExists => bail!(
+            "container {id:?} exists already, or its root file system does: remove it or take another --name"
+        ),
+        Err(status) => {
+            return Err(
+                Error::call(format!("prepare the root file system of {id:?}"))(status).into(),
+            );
+        }
+    };
+    let recorded = record(context, &client, args, id, &image, &mounts).await;
+    if recorded.is_err() {
+        // The snapshot is ours even where the name is not.
+        let _first_failure_counts = snapshot(context, SNAPSHOTTER, id).await;
+    }
+    recorded?;
+    Ok(mounts)
+}
+
+/// Writes the container's record.
+async fn record(
+    context: &Context,
+    client: &Client,
+    args: &RunArgs,
+    id: &str,
+    image: &Image,
+    mounts: &[Mount],
+) -> anyhow::Result<()> {
+    let spec = specification(context, args, id, image, mounts)?;
     let container = Container {
         id: id.to_owned(),
-        labels: labels(context, args, &image, id).await?,
+        labels: labels(context, args, image, id).await?,
         image: image.record.name.clone(),
         runtime: Some(Runtime {
             name: RUNTIME.to_owned(),
@@ -113,7 +164,7 @@ async fn create(
         .create(request)
         .await
         .map_err(Error::call(format!("create container {id:?}")))?;
-    Ok(mounts)
+    Ok(())
 }
 
 async fn labels(
