@@ -116,9 +116,11 @@ impl World {
         for number in 0..plan.containers {
             let name = name(number);
             if self.ended.contains(&number) {
-                eventually(&format!("{name} has ended"), Duration::from_secs(10), || {
-                    self.task(&name)["status"] == "exited"
-                });
+                eventually(
+                    &format!("{name} has ended"),
+                    Duration::from_secs(10),
+                    || self.task(&name)["status"] == "exited",
+                );
                 assert_eq!(self.task(&name)["exit_status"], status(number), "{name}");
                 self.logs_are_whole(&name);
             } else {
@@ -131,7 +133,9 @@ impl World {
 
     fn task(&self, name: &str) -> Value {
         let listed = self.daemon.hoist("ps -a --json").ok();
-        let lines = listed.lines().map(|line| serde_json::from_str(line).unwrap());
+        let lines = listed
+            .lines()
+            .map(|line| serde_json::from_str(line).unwrap());
         lines
             .into_iter()
             .find(|line: &Value| line["name"] == name)
@@ -180,10 +184,14 @@ impl World {
         assert_eq!(listed("image ls -q").len(), images);
         let snapshots = listed("snapshot ls").len() - 1;
         assert_eq!(snapshots, plan.pulls * plan.layers + 2);
-        eventually("only live objects are on disk", Duration::from_secs(5), || {
-            let disk = self.daemon.disk();
-            disk.blobs == blobs && disk.snapshots.len() == snapshots && disk.ingests.is_empty()
-        });
+        eventually(
+            "only live objects are on disk",
+            Duration::from_secs(5),
+            || {
+                let disk = self.daemon.disk();
+                disk.blobs == blobs && disk.snapshots.len() == snapshots && disk.ingests.is_empty()
+            },
+        );
         for image in listed("image ls -q") {
             self.daemon.ctr(&format!("image rm {image}")).ok();
         }
@@ -193,7 +201,9 @@ impl World {
 }
 
 fn survives(plan: &Plan) {
-    let seed = SystemTime::UNIX_EPOCH.elapsed().map_or(1, |age| age.as_secs());
+    let seed = SystemTime::UNIX_EPOCH
+        .elapsed()
+        .map_or(1, |age| age.as_secs());
     println!("seed {seed}");
     let began = Instant::now();
     let registry = Registry::start(Security::Open);

@@ -11,8 +11,8 @@ pub(crate) use background::Background;
 pub(crate) use daemon::{BUSYBOX, Daemon, Disk, signal};
 pub(crate) use images::{Image, Packing, architecture, busybox, busybox_packed, random, sha256};
 pub(crate) use leftovers::Leftovers;
-pub(crate) use run::{Run, rows};
 pub(crate) use registry::{Registry, Security};
+pub(crate) use run::{Run, rows};
 
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -24,7 +24,8 @@ use std::time::{Duration, Instant};
 )]
 pub(crate) fn stage() -> PathBuf {
     let built = concat!(env!("CARGO_MANIFEST_DIR"), "/../../target/stage/bin");
-    let stage = std::env::var_os("HOIST_E2E_STAGE").map_or_else(|| PathBuf::from(built), PathBuf::from);
+    let stage =
+        std::env::var_os("HOIST_E2E_STAGE").map_or_else(|| PathBuf::from(built), PathBuf::from);
     let stage = stage.canonicalize().unwrap_or(stage);
     assert!(
         stage.join("hoistd").exists(),

@@ -11,3 +11,4 @@ mod ctr;
 mod daemon;
 mod harness;
 mod hoist;
+mod hostile;

@@ -53,9 +53,7 @@ fn ctr_pulls_what_registries_hold() {
         (registry.push(&plain, "app/zstd:1", &zstd), oci, "tar+zstd"),
     ];
     for (name, media_type, layer) in &kinds {
-        daemon
-            .ctr(&format!("image pull --plain-http {name}"))
-            .ok();
+        daemon.ctr(&format!("image pull --plain-http {name}")).ok();
         let row = listed(&daemon, name);
         assert_eq!(row[1], *media_type, "{name}");
         let platform = format!("linux/{}", architecture());
@@ -98,7 +96,10 @@ fn ctr_pulls_one_platform_of_several() {
     let missing = daemon
         .ctr(&format!("run --rm --platform linux/s390x {name} x /bin/sh"))
         .fails();
-    assert!(missing.contains("not found") || missing.contains("no match"), "{missing}");
+    assert!(
+        missing.contains("not found") || missing.contains("no match"),
+        "{missing}"
+    );
     daemon.ctr(&format!("image pull --plain-http {name}")).ok();
     runs(&daemon, &name);
     daemon.finish();
@@ -209,6 +210,7 @@ fn ctr_checks_tags_and_removes_images() {
     assert_eq!(filtered, format!("{other}\n"));
 
     // The other name keeps everything.
+    daemon.sweep();
     let full = daemon.disk();
     assert_eq!((full.blobs.len(), full.snapshots.len()), (4, 2));
     daemon.ctr(&format!("image rm --sync {name}")).ok();

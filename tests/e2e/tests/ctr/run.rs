@@ -23,12 +23,10 @@ fn ctr_run_passes_output_and_status_through() {
         return;
     }
     let daemon = Daemon::with_busybox();
-    let (output, error) = daemon
-        .once("", "echo out; echo err >&2; exit 7")
-        .exits(7);
+    let (output, error) = daemon.once("", "echo out; echo err >&2; exit 7").exits(7);
     assert_eq!(output, "out\n");
     assert!(error.contains("err\n"), "{error}");
-    daemon.once("",  "sh -c 'kill -9 $$'; exit $?").exits(137);
+    daemon.once("", "sh -c 'kill -9 $$'; exit $?").exits(137);
     let large = daemon.once("", "seq 1 200000").ok();
     assert_eq!(large.lines().count(), 200_000);
     assert!(large.ends_with("200000\n"));
@@ -58,13 +56,22 @@ fn ctr_run_sets_the_process_up() {
         return;
     }
     let daemon = Daemon::with_busybox();
-    let env = daemon.once("--env MODE=fast --env EMPTY=", "echo $MODE-$EMPTY-$FROM_IMAGE; env");
+    let env = daemon.once(
+        "--env MODE=fast --env EMPTY=",
+        "echo $MODE-$EMPTY-$FROM_IMAGE; env",
+    );
     let env = env.ok();
     assert!(env.starts_with("fast--yes\n"), "{env}");
     assert!(env.contains("PATH=/bin:/sbin:/usr/bin\n"), "{env}");
-    assert_eq!(daemon.once("--cwd /home/tester", "pwd").ok(), "/home/tester\n");
+    assert_eq!(
+        daemon.once("--cwd /home/tester", "pwd").ok(),
+        "/home/tester\n"
+    );
     assert_eq!(daemon.once("", "echo $$; id -u; pwd").ok(), "1\n0\n/\n");
-    let shown = daemon.once("--read-only", "touch /x 2>&1; grep -c ' / overlay ro' /proc/mounts");
+    let shown = daemon.once(
+        "--read-only",
+        "touch /x 2>&1; grep -c ' / overlay ro' /proc/mounts",
+    );
     let shown = shown.ok();
     assert!(shown.contains("Read-only file system"), "{shown}");
     assert!(shown.ends_with("1\n"), "{shown}");
@@ -76,7 +83,9 @@ fn ctr_run_sets_the_process_up() {
     let bits = u64::from_str_radix(capabilities.trim().rsplit('\t').next().unwrap(), 16).unwrap();
     assert_eq!(bits & 1, 0, "CAP_CHOWN is dropped: {capabilities}");
     assert_eq!(bits >> 25 & 1, 1, "CAP_SYS_TIME is added: {capabilities}");
-    let seccomp = daemon.once("--seccomp", "grep '^Seccomp:' /proc/self/status").ok();
+    let seccomp = daemon
+        .once("--seccomp", "grep '^Seccomp:' /proc/self/status")
+        .ok();
     assert_eq!(seccomp, "Seccomp:\t2\n");
     let label = daemon.once("--annotation a=b --label c=d", "true");
     label.ok();
@@ -110,7 +119,10 @@ fn ctr_run_mounts_and_shares_the_network() {
     assert!(refused.contains("Read-only file system"), "{refused}");
     let tmpfs = "--mount type=tmpfs,src=tmpfs,dst=/scratch,options=size=1m";
     let shown = daemon.once(tmpfs, "grep /scratch /proc/mounts").ok();
-    assert!(shown.contains("tmpfs") && shown.contains("size=1024k"), "{shown}");
+    assert!(
+        shown.contains("tmpfs") && shown.contains("size=1024k"),
+        "{shown}"
+    );
 
     let interfaces = daemon.once("", "ls /sys/class/net").ok();
     assert_eq!(interfaces, "lo\n");
@@ -137,13 +149,17 @@ fn ctr_run_limits_memory() {
     let metrics = daemon.ctr("task metrics --format json limited").ok();
     let metrics: serde_json::Value = serde_json::from_str(&metrics).unwrap();
     let usage = &metrics["memory"]["usage"];
-    let seen = usage["limit"].as_u64().or(metrics["memory"]["usage_limit"].as_u64());
+    let seen = usage["limit"]
+        .as_u64()
+        .or(metrics["memory"]["usage_limit"].as_u64());
     assert_eq!(seen, Some(limit), "{metrics}");
     daemon.ctr("task rm --force limited").ok();
     daemon.ctr("container rm limited").ok();
     // More than the limit: the kernel ends it, and the status tells.
     let eater = "head -c 200m /dev/zero | tail > /dev/null";
-    let status = daemon.once(&format!("--memory-limit {}", 8 << 20), eater).status;
+    let status = daemon
+        .once(&format!("--memory-limit {}", 8 << 20), eater)
+        .status;
     assert_ne!(status, 0);
     daemon.finish();
 }
@@ -155,9 +171,15 @@ fn ctr_run_in_the_background() {
     }
     let daemon = Daemon::with_busybox();
     let log = daemon.path("log");
-    let options = format!("run -d --log-uri file://{} {BUSYBOX} back /bin/sh -c", log.display());
+    let options = format!(
+        "run -d --log-uri file://{} {BUSYBOX} back /bin/sh -c",
+        log.display()
+    );
     daemon
-        .ctr_with(&options, "trap 'echo bye; exit 3' TERM; echo up; while :; do sleep 0.02; done")
+        .ctr_with(
+            &options,
+            "trap 'echo bye; exit 3' TERM; echo up; while :; do sleep 0.02; done",
+        )
         .ok();
     eventually("it is up", Duration::from_secs(10), || {
         fs::read_to_string(&log).is_ok_and(|text| text == "up\n")
@@ -187,25 +209,24 @@ fn ctr_run_with_a_terminal() {
     let daemon = Daemon::with_busybox();
     // util-linux's script gives ctr a terminal of its own, and passes its status on.
     let script = |command: &str| {
-        let socket = daemon.socket();
-        let line = format!(
-            "stty rows 33 cols 77; ctr -a {} -n {} {command}",
-            socket.display(),
-            daemon.namespace()
-        );
+        let line = format!("stty rows 33 cols 77; {} {command}", daemon.ctr_line());
         let run = Run::of(Command::new("script").args(["-qec", &line, "/dev/null"]));
         Run {
             stdout: run.stdout.replace('\r', ""),
             ..run
         }
     };
-    let run = format!("run --rm -t {BUSYBOX} term /bin/sh -c 'tty; test -t 0 && test -t 2 && echo all; exit 5'");
+    let run = format!(
+        "run --rm -t {BUSYBOX} term /bin/sh -c 'tty; test -t 0 && test -t 2 && echo all; exit 5'"
+    );
     let (output, _) = script(&run).exits(5);
     assert!(output.contains("/dev/pts/0\nall\n"), "{output:?}");
     let run = format!("run --rm -t {BUSYBOX} size /bin/sh -c 'sleep 0.3; stty size'");
     let output = script(&run).ok();
     assert!(output.contains("33 77"), "{output:?}");
-    daemon.ctr(&format!("run -d {BUSYBOX} host /bin/sleep 1000")).ok();
+    daemon
+        .ctr(&format!("run -d {BUSYBOX} host /bin/sleep 1000"))
+        .ok();
     let output = script("task exec -t --exec-id e1 host tty").ok();
     assert!(output.contains("/dev/pts/0"), "{output:?}");
     daemon.ctr("task rm -f host").ok();

@@ -68,7 +68,10 @@ fn ctr_lists_signals_and_removes_tasks() {
     daemon.ctr("task kill -s SIGKILL one").ok();
     becomes(&daemon, "one", "STOPPED");
     let gone = daemon.ctr("task kill one").fails();
-    assert!(gone.contains("not found") || gone.contains("already finished"), "{gone}");
+    assert!(
+        gone.contains("not found") || gone.contains("already finished"),
+        "{gone}"
+    );
     let (_, warning) = daemon.ctr("task rm one").exits(0);
     assert!(warning.contains("non-zero exit code 137"), "{warning}");
     assert_eq!(status(&daemon, "one"), "");
@@ -99,7 +102,11 @@ fn ctr_executes_in_a_task() {
     let user = exec("--exec-id e4 --user 1234:5678", "id -u; id -g").ok();
     assert_eq!(user, "1234\n5678\n");
     // It sees the container's processes and mounts, and is limited as they are.
-    let seen = exec("--exec-id e5", "cat /proc/1/cmdline | tr '\\0' ' '; cat /layer2").ok();
+    let seen = exec(
+        "--exec-id e5",
+        "cat /proc/1/cmdline | tr '\\0' ' '; cat /layer2",
+    )
+    .ok();
     assert_eq!(seen, "/bin/sleep 1000 second layer\n");
     let own = exec("--exec-id e6", "cat /proc/self/cgroup").ok();
     assert!(own.contains("host"), "{own}");
@@ -117,7 +124,9 @@ fn ctr_executes_in_a_task() {
     assert!(unknown.contains("not found"), "{unknown}");
     let missing = daemon.ctr("task exec --exec-id y host /no/such").fails();
     assert!(missing.contains("/no/such"), "{missing}");
-    let bad = daemon.ctr("task exec --exec-id ../y host /bin/true").fails();
+    let bad = daemon
+        .ctr("task exec --exec-id ../y host /bin/true")
+        .fails();
     assert!(bad.contains("invalid"), "{bad}");
     remove(&daemon, "host");
     daemon.finish();
@@ -130,7 +139,10 @@ fn ctr_pauses_and_resumes() {
     }
     let daemon = Daemon::with_busybox();
     let log = daemon.path("ticks");
-    let run = format!("run -d --log-uri file://{} {BUSYBOX} ticking /bin/sh -c", log.display());
+    let run = format!(
+        "run -d --log-uri file://{} {BUSYBOX} ticking /bin/sh -c",
+        log.display()
+    );
     daemon
         .ctr_with(&run, "while :; do echo tick; sleep 0.01; done")
         .ok();
@@ -166,7 +178,10 @@ fn ctr_measures_a_task() {
     assert!(metrics["memory"].is_object(), "{metrics}");
     assert!(metrics["cpu"].is_object(), "{metrics}");
     let table = daemon.ctr("task metrics measured").ok();
-    assert!(table.contains("ID") && table.contains("measured"), "{table}");
+    assert!(
+        table.contains("ID") && table.contains("measured"),
+        "{table}"
+    );
     assert!(table.contains("pids.current"), "{table}");
     let processes = daemon.ctr("task ps measured").ok();
     assert!(processes.starts_with("PID"), "{processes}");
@@ -205,8 +220,14 @@ fn ctr_shows_labels_and_removes_containers() {
     let spec = daemon.ctr("container info --spec made").ok();
     assert!(serde_json::from_str::<Value>(&spec).unwrap()["process"].is_object());
     let labels = daemon.ctr("container label made team=red more=1").ok();
-    assert!(labels.contains("team=red") && labels.contains("more=1"), "{labels}");
-    assert_eq!(daemon.ctr("container ls -q labels.team==red").ok(), "made\n");
+    assert!(
+        labels.contains("team=red") && labels.contains("more=1"),
+        "{labels}"
+    );
+    assert_eq!(
+        daemon.ctr("container ls -q labels.team==red").ok(),
+        "made\n"
+    );
     let unknown = daemon.ctr("container info mode").fails();
     assert!(unknown.contains("not found"), "{unknown}");
     daemon.ctr("task start -d made").ok();
@@ -229,9 +250,7 @@ fn ctr_attaches() {
     let fifos = daemon.path("fifos");
     std::fs::create_dir(&fifos).unwrap();
     daemon
-        .ctr(&format!(
-            "container create {BUSYBOX} made /bin/sleep 0"
-        ))
+        .ctr(&format!("container create {BUSYBOX} made /bin/sleep 0"))
         .ok();
     let (output, _) = daemon
         .ctr(&format!("task start --fifo-dir {} made", fifos.display()))

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
@@ -161,6 +161,12 @@ impl Daemon {
         command
     }
 
+    /// The beginning of a shell line with `ctr`.
+    pub(crate) fn ctr_line(&self) -> String {
+        let socket = self.socket();
+        format!("ctr -a {} -n {}", socket.display(), self.namespace)
+    }
+
     /// Runs `ctr` with arguments split at spaces.
     #[track_caller]
     pub(crate) fn ctr(&self, arguments: &str) -> Run {
@@ -292,11 +298,6 @@ impl Daemon {
             }
         }
         left
-    }
-
-    /// The folder of everything.
-    pub(crate) fn folder(&self) -> &Path {
-        self.folder.path()
     }
 }
 
