@@ -217,6 +217,9 @@ async fn send(client: &mpsc::Sender<Result<Any, Status>>, message: Progress) -> 
     client.send(Ok(typeurl::pack(&wire))).await.is_ok()
 }
 
+/// The snapshotter of an unpack request that names none.
+const DEFAULT_SNAPSHOTTER: &str = "overlayfs";
+
 /// Where each platform's layers are unpacked.
 fn unpacks(
     stores: &LocalStores,
@@ -225,7 +228,11 @@ fn unpacks(
     wanted
         .into_iter()
         .map(|unpack| {
-            let name = unpack.snapshotter;
+            // Clients that leave it to the daemon send no name.
+            let name = match unpack.snapshotter.as_str() {
+                "" => DEFAULT_SNAPSHOTTER.to_owned(),
+                _ => unpack.snapshotter,
+            };
             let snapshotter = stores.snapshotter(&name).ok_or_else(|| {
                 Status::invalid_argument(format!(
                     "snapshotter not loaded: {name}: invalid argument"
