@@ -72,6 +72,7 @@ pub(crate) async fn assemble(config: &Config, ledger: &mut Ledger) -> anyhow::Re
         .ready("io.containerd.runtime.v2", "task")
         .export("log-uri-schemes", "fifo,binary,binary-v2,file,cri-log");
     restore(&db, &shims).await;
+    transfer::release_interrupted(&db).await?;
     let transfer = transfer(config, &unpacker, &jobs, &clock);
     ledger.ready("io.containerd.transfer.v1", "local");
     let registry = registry::Config {

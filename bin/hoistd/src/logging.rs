@@ -5,10 +5,12 @@ use std::fmt;
 use jiff::Timestamp;
 use tracing::field::{Field, Visit};
 use tracing::{Event, Level, Subscriber};
-use tracing_subscriber::filter::LevelFilter;
+use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
+use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::registry::LookupSpan;
+use tracing_subscriber::util::SubscriberInitExt;
 
 /// Starts logging to standard error at a level of containerd's names.
 pub(crate) fn init(level: &str) {
@@ -19,10 +21,25 @@ pub(crate) fn init(level: &str) {
         "error" | "fatal" | "panic" => LevelFilter::ERROR,
         _ => LevelFilter::INFO,
     };
-    tracing_subscriber::fmt()
-        .with_max_level(filter)
+    // Libraries tell of every frame and header from `debug` on, which buries what the daemon says.
+    let mut targets = Targets::new().with_default(filter);
+    for library in [
+        "h2",
+        "hyper",
+        "hyper_util",
+        "reqwest",
+        "rustls",
+        "tonic",
+        "tower",
+    ] {
+        targets = targets.with_target(library, filter.min(LevelFilter::WARN));
+    }
+    let lines = tracing_subscriber::fmt::layer()
         .with_writer(std::io::stderr)
-        .event_format(Logfmt)
+        .event_format(Logfmt);
+    tracing_subscriber::registry()
+        .with(lines)
+        .with(targets)
         .init();
 }
 

@@ -27,7 +27,7 @@ mod worker;
 
 pub use apply::{Applied, Applier, Progressed, Session};
 pub use error::Error;
-pub use local::LocalStores;
+pub use local::{LocalStores, release_interrupted};
 pub use progress::{PROGRESS_MAX, Progress, ProgressStream, ref_key};
 pub use pull::{Pulling, Transfer};
 pub use request::{Config, ExtraReference, PullRequest, Source, Unpack};

@@ -51,7 +51,10 @@ impl LocalStores {
         );
         let expire = now.saturating_add(jiff_seconds(LEASE_SECONDS));
         let expire = expire.unwrap_or(now).to_string();
-        let labels = Labels::from([(LABEL_EXPIRE.to_owned(), expire)]);
+        let labels = Labels::from([
+            (LABEL_EXPIRE.to_owned(), expire),
+            (LABEL_OWN.to_owned(), "true".to_owned()),
+        ]);
         let leases = db.namespace(namespace, None).leases();
         leases
             .create(&id, labels)
@@ -83,6 +86,47 @@ impl LocalStores {
     pub fn view(&self) -> &View {
         &self.view
     }
+}
+
+/// The label of a lease that a transfer made for itself.
+const LABEL_OWN: &str = "hoist.io/transfer";
+/// Resources of this type are writes that the next pull goes on with.
+const INGESTS: &str = "ingests";
+
+/// Lets go of what transfers of an earlier run held when the daemon was killed: blobs and snapshots nobody named.
+///
+/// Their writes stay until the lease expires, so that the next pull goes on where they ended. To be called at start,
+/// before any transfer.
+///
+/// # Errors
+/// The leases can't be read or changed.
+pub async fn release_interrupted(db: &Db) -> Result<(), Error> {
+    let namespaces = db.namespaces().list();
+    let namespaces = namespaces.map_err(|error| Error::store("list", "namespaces", error))?;
+    for (namespace, _) in namespaces {
+        let leases = db.namespace(&namespace, None).leases();
+        let filter = format!("labels.\"{LABEL_OWN}\"==true");
+        let own = leases.list(&[filter]);
+        for lease in own.map_err(|error| Error::store("list leases of", &namespace, error))? {
+            let id = &lease.id;
+            let held = leases.resources(id);
+            let held = held.map_err(|error| Error::store("read lease", id, error))?;
+            let (writes, rest): (Vec<_>, Vec<_>) = held
+                .into_iter()
+                .partition(|resource| resource.kind == INGESTS);
+            let released = if writes.is_empty() {
+                leases.delete(id).await
+            } else {
+                let mut released = Ok(());
+                for resource in rest {
+                    released = released.and(leases.delete_resource(id, resource).await);
+                }
+                released
+            };
+            released.map_err(|error| Error::store("release lease", id, error))?;
+        }
+    }
+    Ok(())
 }
 
 fn jiff_seconds(seconds: i64) -> std::time::Duration {

@@ -60,7 +60,7 @@ pub(crate) struct Random(u64);
 impl Random {
     /// Begins a sequence.
     pub(crate) fn new(seed: u64) -> Self {
-        Self(seed | 1)
+        Self(seed.wrapping_mul(2) | 1)
     }
 
     /// The next number.
