@@ -23,6 +23,13 @@ use rustix::process::{WaitId, WaitIdOptions, waitid};
 use sys::process::{CloneOptions, Cloned};
 
 fn main() {
+    // Test runners ask a program without the usual harness which tests it has.
+    if std::env::args().any(|argument| argument == "--list") {
+        if !std::env::args().any(|argument| argument == "--ignored") {
+            println!("in_process: test");
+        }
+        return;
+    }
     if !rustix::process::geteuid().is_root() || !Path::new("/bin/busybox").exists() {
         println!("SKIPPED: needs root and busybox-static");
         return;

@@ -24,6 +24,13 @@ use ttrpc::Status;
 use ttrpc::server::{Call, Peers, Server};
 
 fn main() {
+    // Test runners ask a program without the usual harness which tests it has.
+    if std::env::args().any(|argument| argument == "--list") {
+        if !std::env::args().any(|argument| argument == "--ignored") {
+            println!("direct: test");
+        }
+        return;
+    }
     let last = std::env::args().next_back().unwrap_or_default();
     match last.as_str() {
         "serve" => shim(),

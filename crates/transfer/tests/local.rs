@@ -24,6 +24,13 @@ fn main() -> ExitCode {
             sys::spawn::inherited(diff::worker::SOCKET).expect("the daemon's side passes a socket");
         return ExitCode::from(diff::worker::serve(&socket));
     }
+    // Test runners ask a program without the usual harness which tests it has.
+    if std::env::args().any(|argument| argument == "--list") {
+        if !std::env::args().any(|argument| argument == "--ignored") {
+            println!("local: test");
+        }
+        return ExitCode::SUCCESS;
+    }
     if !rustix::process::geteuid().is_root() {
         println!("SKIPPED: local: unpacking as the daemon does needs root");
         return ExitCode::SUCCESS;
