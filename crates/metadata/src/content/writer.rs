@@ -194,6 +194,20 @@ impl Writer {
     /// `AlreadyExists`; the ingest is over then, and the blob is held by the view's lease. A dropped call either
     /// happened or did not.
     pub async fn commit(
+        self,
+        size: Option<u64>,
+        expected: Option<&Digest>,
+        labels: Labels,
+    ) -> Result<ContentInfo, Error> {
+        // A task of its own: a caller that goes away between the blob's rename and its record would leave a file that
+        // no record names.
+        let expected = expected.cloned();
+        let committed =
+            tokio::spawn(async move { self.commit_now(size, expected.as_ref(), labels).await });
+        committed.await.map_err(|_| Error::Closed)?
+    }
+
+    async fn commit_now(
         mut self,
         size: Option<u64>,
         expected: Option<&Digest>,
