@@ -200,8 +200,11 @@ async fn platforms_are_chosen_from_an_index() {
 async fn equal_pulls_are_one_and_abandoned_pulls_end() {
     let world = World::new().await;
     world.push(3);
-    let pulls: Vec<_> = (0..8)
-        .map(|_| world.transfer.pull(world.request("app:1")))
+    // Made beforehand: the first pull may end while the last request is still being made.
+    let requests: Vec<_> = (0..8).map(|_| world.request("app:1")).collect();
+    let pulls: Vec<_> = requests
+        .into_iter()
+        .map(|request| world.transfer.pull(request))
         .collect();
     for pull in &pulls {
         pull.finish().await.unwrap();
