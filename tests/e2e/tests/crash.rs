@@ -184,13 +184,20 @@ impl World {
         assert_eq!(listed("image ls -q").len(), images);
         let snapshots = listed("snapshot ls").len() - 1;
         assert_eq!(snapshots, plan.pulls * plan.layers + 2);
-        eventually(
-            "only live objects are on disk",
-            Duration::from_secs(5),
-            || {
-                let disk = self.daemon.disk();
-                disk.blobs == blobs && disk.snapshots.len() == snapshots && disk.ingests.is_empty()
-            },
+        let lives = |disk: &Disk| {
+            disk.blobs == blobs && disk.snapshots.len() == snapshots && disk.ingests.is_empty()
+        };
+        let end = Instant::now() + Duration::from_secs(5);
+        while !lives(&self.daemon.disk()) && Instant::now() < end {
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        let disk = self.daemon.disk();
+        let more: Vec<_> = disk.blobs.difference(&blobs).collect();
+        assert!(
+            lives(&disk),
+            "besides live objects there are blobs {more:?}, {} snapshots of {snapshots}, ingests {:?}",
+            disk.snapshots.len(),
+            disk.ingests
         );
         for image in listed("image ls -q") {
             self.daemon.ctr(&format!("image rm {image}")).ok();

@@ -9,7 +9,7 @@ use model::{Algorithm, Digest, ErrorKind, Kinded, Labels, Timestamp};
 use super::{ContentInfo, IngestRow, Sharing, blob_owner, ingest_owner, is_shareable};
 use crate::db::{View, blocking};
 use crate::error::{Error, backend, exists, precondition};
-use crate::key::{BLOBS, INGESTS, SEQUENCE, key, trash_blob};
+use crate::key::{BLOBS, INGESTS, SEQUENCE, key, trash_blob, trash_ingest};
 use crate::message::Message;
 use crate::owner::{Rows, Tx};
 use crate::record::{Record, read, settle_labels};
@@ -395,7 +395,11 @@ fn name(
     let ingest: Option<IngestRow> = read(tx, namespace, reference)?;
     // Given up and begun again meanwhile: that one is somebody else's.
     if ingest.is_some_and(|row| row.backend == backend) {
-        super::forget_ingest(tx, key(INGESTS, &[namespace, reference]))?;
+        let gone = super::forget_ingest(tx, key(INGESTS, &[namespace, reference]))?;
+        // A crash after the blob's rename leaves the folder of the write, and the next write only links the blob.
+        if let Some(gone) = gone.filter(|gone| gone.expected.is_some()) {
+            tx.put(trash_ingest(&gone.backend), Vec::new());
+        }
     }
     let row = key(BLOBS, &[namespace, digest.as_str()]);
     if tx.has(&row)? {
