@@ -13,7 +13,7 @@ use metadata::gc::Schedule;
 use model::{Clock, SystemClock};
 use shims::{BuiltIn, Manager, Timeouts};
 use snapshots::{Driver, Removal};
-use sys::file::Files;
+use sys::file::{Files, Point};
 use sys::sealed::SealedImage;
 use tasks::Tasks;
 use tokio::task::JoinSet;
@@ -31,6 +31,8 @@ const STORE_CACHE_BYTES: usize = 4 << 20;
 const BUILT_IN_RUNTIMES: [&str; 2] = ["io.containerd.runc.v2", "io.containerd.hoist.v2"];
 /// How often shims are compared with what we know of them.
 const RECONCILE: Duration = Duration::from_secs(30);
+/// Where the daemon's identity is written.
+const IDENTITY: Point = Point::new("hoistd.uuid");
 /// The folder of shim sockets when the state folder's name is too long for one.
 const SOCKETS_ELSEWHERE: &str = "/run/hoist/s";
 
@@ -358,8 +360,9 @@ fn uuid(config: &Config) -> anyhow::Result<String> {
     let uuid = std::fs::read_to_string("/proc/sys/kernel/random/uuid").context("make a uuid")?;
     let uuid = uuid.trim().to_owned();
     let folder = path.parent().context("the uuid lies in a folder")?;
-    std::fs::create_dir_all(folder).with_context(|| format!("make {}", folder.display()))?;
-    std::fs::write(&path, &uuid).with_context(|| format!("write {}", path.display()))?;
+    let files = Files::real();
+    files.make_dir_all(IDENTITY, folder, 0o700)?;
+    files.atomic_write(IDENTITY, &path, uuid.as_bytes(), 0o600)?;
     Ok(uuid)
 }
 

@@ -12,6 +12,7 @@ use proto::typeurl;
 use spec::runtime::{Process, Spec};
 
 use crate::cli::ExecArgs;
+use crate::commands::run::refused;
 use crate::context::Context;
 use crate::fifo::Fifos;
 use crate::rootfs;
@@ -19,6 +20,13 @@ use crate::session::{Attached, Ended, Session};
 
 /// Runs a further process; the answer is its status.
 pub(crate) async fn exec(context: &Context, args: ExecArgs) -> anyhow::Result<ExitCode> {
+    match run_process(context, args).await {
+        Err(error) => refused(error),
+        ended => ended,
+    }
+}
+
+async fn run_process(context: &Context, args: ExecArgs) -> anyhow::Result<ExitCode> {
     let container = context.container(&args.container).await?;
     let id = container.id.clone();
     let exec_id = format!(

@@ -66,7 +66,7 @@ pub(crate) async fn run(context: &Context, args: RunArgs) -> anyhow::Result<Exit
 }
 
 /// A command that is not there or may not run has a status of its own, as with docker and in a shell.
-fn refused(error: anyhow::Error) -> anyhow::Result<ExitCode> {
+pub(crate) fn refused(error: anyhow::Error) -> anyhow::Result<ExitCode> {
     let status = error.downcast_ref().and_then(command_status);
     let Some(status) = status else {
         return Err(error);
