@@ -16,8 +16,6 @@ use crate::Error;
 
 /// Time to reach the socket.
 const CONNECT: Duration = Duration::from_secs(10);
-/// Largest message in either direction, as the daemon's own default.
-const MESSAGE_BYTES_MAX: usize = 16 << 20;
 /// Flow-control window: content streams run at the speed of the disk.
 const WINDOW_BYTES: u32 = 4 << 20;
 
@@ -42,11 +40,11 @@ impl tonic::service::Interceptor for Headers {
     fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
         request
             .metadata_mut()
-            .insert("containerd-namespace", self.namespace.clone());
+            .insert(api::headers::NAMESPACE, self.namespace.clone());
         if let Some(lease) = &self.lease {
             request
                 .metadata_mut()
-                .insert("containerd-lease", lease.clone());
+                .insert(api::headers::LEASE, lease.clone());
         }
         Ok(request)
     }
@@ -124,8 +122,8 @@ macro_rules! services {
                 $(#[$doc])*
                 pub fn $name(&self) -> api::containerd::services::$($path)::+<Scoped> {
                     api::containerd::services::$($path)::+::new(self.scoped())
-                        .max_decoding_message_size(MESSAGE_BYTES_MAX)
-                        .max_encoding_message_size(MESSAGE_BYTES_MAX)
+                        .max_decoding_message_size(api::MESSAGE_BYTES_MAX)
+                        .max_encoding_message_size(api::MESSAGE_BYTES_MAX)
                 }
             )*
         }

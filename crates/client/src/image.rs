@@ -1,6 +1,6 @@
 //! An image as a client sees it: record, manifest and configuration for one platform.
 
-use model::{Descriptor, Digest, Platform, PlatformMatcher};
+use model::{Digest, Platform, PlatformMatcher};
 use proto::containerd::services::images::v1::{GetImageRequest, Image as Record};
 use spec::image::{ImageConfiguration, Index, Manifest, media_type};
 
@@ -130,14 +130,4 @@ fn choose<'a>(index: &'a Index, matcher: &PlatformMatcher) -> Option<&'a spec::i
         }
     }
     best.map(|(entry, _)| entry)
-}
-
-/// A wire descriptor of a checked one.
-pub fn descriptor_to(descriptor: &Descriptor) -> proto::containerd::types::Descriptor {
-    proto::containerd::types::Descriptor {
-        media_type: descriptor.media_type.clone(),
-        digest: descriptor.digest.to_string(),
-        size: i64::try_from(descriptor.size).unwrap_or(i64::MAX),
-        annotations: descriptor.annotations.clone(),
-    }
 }

@@ -13,7 +13,7 @@ use std::path::PathBuf;
 
 pub use blob::DOCUMENT_BYTES_MAX;
 pub use connection::{Client, Headers, Scoped};
-pub use image::{Image, descriptor_to};
+pub use image::Image;
 pub use pull::PullOptions;
 
 /// Why a client's call failed.
